@@ -1,0 +1,191 @@
+"""Hyperparameters as frozen dataclasses, saved as JSON; unknown keys raise and name the key.
+
+Imports nothing heavy, so that ``--help`` can list the presets at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+
+from errors import UserError
+
+
+def _check(ok: bool, dotted: str, allowed: str):
+    if not ok:
+        raise UserError(f"configuration: {dotted} must be {allowed}")
+
+
+@dataclass(frozen=True)
+class FeaturizerConfig:
+    """Framing of the waveform. ``sample_rate`` in Hz, ``n_fft`` and ``hop_length`` in samples."""
+
+    sample_rate: int = 22050
+    n_fft: int = 2048
+    hop_length: int = 512
+
+    def __post_init__(self):
+        _check(4000 <= self.sample_rate <= 192000, "featurizer.sample_rate", "4000 to 192000 Hz")
+        _check(256 <= self.n_fft <= 16384 and self.n_fft % 2 == 0, "featurizer.n_fft", "even, 256 to 16384")
+        # 75 % overlap is the least at which the phase can be repaired (TiFGAN, arXiv:1902.04072).
+        _check(
+            0 < self.hop_length <= self.n_fft // 4 and self.n_fft % self.hop_length == 0,
+            "featurizer.hop_length",
+            "a divisor of n_fft, at most n_fft / 4",
+        )
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The LSTM and its output head.
+
+    ``head``: ``codes`` samples residual k-means codes of the log-magnitude frame; ``regression``
+    is the design this project came from, the mean of raw magnitude and phase.
+    """
+
+    head: str = "codes"
+    hidden_size: int = 448
+    n_layers: int = 2
+    dropout: float = 0.15
+    # codes only
+    n_components: int = 160
+    n_books: int = 6
+    n_codes: int = 512
+    head_size: int = 256
+    history_noise: float = 0.02
+    # regression only: frames in the window that predicts the next one
+    n_context: int = 10
+
+    def __post_init__(self):
+        _check(self.head in ("codes", "regression"), "model.head", "'codes' or 'regression'")
+        for key in ("hidden_size", "n_layers", "n_components", "n_books", "head_size", "n_context"):
+            _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
+        _check(2 <= self.n_codes <= 65536, "model.n_codes", "2 to 65536")
+        _check(0 <= self.dropout < 1, "model.dropout", "0 or more and below 1")
+        _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimization. The schedule depends on the step alone, so a run can be prolonged at will."""
+
+    seed: int = 0
+    batch_size: int = 64
+    n_frames: int = 64
+    windows_per_episode: int = 8
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    decay_steps: int = 1500
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.995
+    gain_db: float = 3.0
+    hold_out: float = 0.1
+    precision: str = "auto"
+
+    def __post_init__(self):
+        for key in ("batch_size", "n_frames", "windows_per_episode", "warmup_steps", "decay_steps"):
+            _check(getattr(self, key) >= 1, f"training.{key}", "at least 1")
+        _check(0 <= self.hold_out < 1, "training.hold_out", "0 or more and below 1")
+        _check(0 <= self.ema_decay < 1, "training.ema_decay", "0 or more and below 1")
+        _check(0 <= self.seed < 2**63, "training.seed", "0 or more, below 2^63")
+        _check(0 < self.learning_rate <= 10, "training.learning_rate", "above 0, at most 10")
+        _check(0 <= self.weight_decay <= 10, "training.weight_decay", "0 to 10")
+        _check(0 <= self.gain_db <= 60, "training.gain_db", "0 to 60 dB")
+        _check(self.gradient_clip > 0, "training.gradient_clip", "above 0")
+        _check(self.precision in ("auto", "fp32"), "training.precision", "'auto' or 'fp32'")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a training run computes."""
+
+    featurizer: FeaturizerConfig = field(default_factory=FeaturizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+PRESETS = {
+    "small": RunConfig(),
+    "original": RunConfig(
+        FeaturizerConfig(n_fft=1024, hop_length=256),
+        ModelConfig(head="regression", hidden_size=512, dropout=0.0),
+        TrainingConfig(
+            n_frames=10,
+            windows_per_episode=1,
+            learning_rate=1e-3,
+            weight_decay=0.0,
+            gain_db=0.0,
+            ema_decay=0.0,
+            precision="fp32",
+        ),
+    ),
+}
+
+
+def to_dict(config) -> dict:
+    """A configuration as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls, values, where: str = ""):
+    """Build the dataclass ``cls`` from ``values``.
+
+    Raises:
+        UserError: a key is unknown (named, with the nearest known one) or a value's type is wrong.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"configuration: {where or 'the top level'} must be an object")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    arguments = {}
+    for key, value in values.items():
+        dotted = f"{where}.{key}" if where else key
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+            raise UserError(f"configuration: unknown key {dotted!r}{hint}")
+        default = getattr(cls(), key)
+        if dataclasses.is_dataclass(default):
+            arguments[key] = from_dict(type(default), value, dotted)
+        else:
+            arguments[key] = _typed(value, default, dotted)
+    return cls(**arguments)
+
+
+def override(config: RunConfig, assignments) -> RunConfig:
+    """``config`` with ``KEY=VALUE`` strings applied, e.g. ``model.hidden_size=256``.
+
+    Raises:
+        UserError: an assignment without ``=``, an unknown key or a value of the wrong type.
+    """
+    values = to_dict(config)
+    for assignment in assignments:
+        dotted, equals, text = assignment.partition("=")
+        section, _, key = dotted.strip().partition(".")
+        if not equals or not key:
+            raise UserError(f"--set {assignment!r}: write SECTION.KEY=VALUE, e.g. model.hidden_size=256")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text.strip()
+        values.setdefault(section, {})[key] = value
+    return from_dict(RunConfig, values)
+
+
+def _typed(value, default, dotted: str):
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        raise UserError(f"configuration: {dotted} must be {type(default).__name__}, not {value!r}")
+    return value

@@ -1,0 +1,43 @@
+"""Choose the device and the number format that it computes fast in."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from errors import UserError
+
+
+def select_device(name: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UserError: the named device is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, usable in available.items() if usable)
+    elif not available[name]:
+        raise UserError(f"--device {name}: not available here; use --device auto")
+    return torch.device(name)
+
+
+def has_bf16_matrix_units(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are faster than float32 ones there, by the hardware's word."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Private names of torch.cpu, but the only detection that covers AMX: absent means no.
+        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return False
+
+
+def n_usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
