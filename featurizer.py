@@ -1,0 +1,153 @@
+"""Waveform <-> frames of log-magnitude beside phase. Pure: tensors in, tensors out.
+
+Conventions: a waveform is float32 with full scale 1. A frame is ``2 * n_bins`` numbers: the natural
+logarithm of the magnitude (a sine of amplitude 1 has magnitude 1, i.e. 0 dB), then the phase in
+radians. Phase is that of the frame's first sample, as in ``torch.stft``.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from config import FeaturizerConfig
+
+DB = 20 / math.log(10)  # dB per neper: decibels = DB * log_magnitude
+# 160 dB below full scale: far below 16-bit (-98 dB) noise, so the round trip stays exact.
+MIN_LOG_MAGNITUDE = -160 / DB
+
+
+class Featurizer:
+    """Short-time Fourier transform with a periodic Hann window, and its inverse.
+
+    Args:
+        config: framing.
+        device: where the window lives; inputs must be there too.
+    """
+
+    def __init__(self, config: FeaturizerConfig, device: torch.device | str = "cpu"):
+        self.config = config
+        self.window = torch.hann_window(config.n_fft, device=device)
+        self.gain = 2 / config.n_fft / 0.5  # a sine of amplitude 1 comes out as 1 (Hann mean: 0.5)
+
+    # -- whole waveforms: centred frames, exactly invertible ---------------------------------
+
+    def frames(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Centred frames of a whole waveform.
+
+        Shape:
+            waveform ``[..., n_samples]`` -> ``[..., 1 + n_samples // hop_length, 2 * n_bins]``
+        """
+        pad = self.config.n_fft // 2
+        return self.join(self.stft(F.pad(waveform, (pad, pad + self._tail(waveform)))))
+
+    def waveform(self, frames: torch.Tensor, n_samples: int) -> torch.Tensor:
+        """Inverse of :meth:`frames`.
+
+        Shape:
+            frames ``[..., n_frames, 2 * n_bins]`` -> ``[..., n_samples]``
+        """
+        pad = self.config.n_fft // 2
+        return self.istft(self.spectrum(frames))[..., pad : pad + n_samples]
+
+    def _tail(self, waveform: torch.Tensor) -> int:
+        # Up to the next whole hop, so that the last sample has all its frames.
+        return -waveform.shape[-1] % self.config.hop_length
+
+    # -- plain frames: no padding, frame t starts at sample t * hop_length --------------------
+
+    def stft(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Complex frames without padding.
+
+        Shape:
+            waveform ``[..., n_samples]`` -> ``[..., 1 + (n_samples - n_fft) // hop_length, n_bins]``
+        """
+        segments = waveform.unfold(-1, self.config.n_fft, self.config.hop_length)
+        return torch.fft.rfft(segments * self.window) * self.gain
+
+    def istft(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Least-squares inverse of :meth:`stft` (Griffin and Lim 1984, eq. 6).
+
+        The first and last ``n_fft - hop_length`` samples have fewer frames; where the windows sum
+        to next to nothing the result fades to zero.
+
+        Shape:
+            spectrum ``[..., n_frames, n_bins]`` -> ``[..., n_fft + (n_frames - 1) * hop_length]``
+        """
+        n_fft, hop = self.config.n_fft, self.config.hop_length
+        batch, n_frames = spectrum.shape[:-2], spectrum.shape[-2]
+        segments = torch.fft.irfft(spectrum / self.gain, n=n_fft) * self.window
+        n_overlaps = n_fft // hop
+        # Overlap-add as n_overlaps shifted sums of hops: exact, and faster than a scatter.
+        parts = segments.reshape(*batch, n_frames, n_overlaps, hop)
+        weights = self.window.square().reshape(n_overlaps, hop)
+        total = segments.new_zeros(*batch, n_frames + n_overlaps - 1, hop)
+        norm = segments.new_zeros(n_frames + n_overlaps - 1, hop)
+        for i in range(n_overlaps):
+            total[..., i : i + n_frames, :] += parts[..., i, :]
+            norm[i : i + n_frames] += weights[i]
+        return (total / norm.clamp(min=1e-4)).flatten(-2)
+
+    def log_magnitude(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Log-magnitude of :meth:`stft`, without the cost of the phase. Same shape."""
+        spectrum = self.stft(waveform)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return 0.5 * power.clamp(min=math.exp(2 * MIN_LOG_MAGNITUDE)).log()
+
+    def join(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Complex ``[..., n_bins]`` -> log-magnitude beside phase ``[..., 2 * n_bins]``."""
+        log_magnitude = spectrum.abs().clamp(min=math.exp(MIN_LOG_MAGNITUDE)).log()
+        return torch.cat([log_magnitude, spectrum.angle()], dim=-1)
+
+    def spectrum(self, frames: torch.Tensor) -> torch.Tensor:
+        """Log-magnitude beside phase ``[..., 2 * n_bins]`` -> complex ``[..., n_bins]``."""
+        log_magnitude, phase = frames.chunk(2, dim=-1)
+        return torch.polar(log_magnitude.exp(), phase)
+
+
+def fit_scaler(chunks) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each bin, by scikit-learn in one streaming pass.
+
+    Args:
+        chunks: an iterable of arrays ``[n_frames, n_bins]``.
+
+    Returns:
+        ``(mean, std)``, float32 ``[n_bins]`` each, to be stored as arrays.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    for chunk in chunks:
+        scaler.partial_fit(chunk)
+    return scaler.mean_.astype(np.float32), np.sqrt(scaler.var_).astype(np.float32)
+
+
+def load_torchaudio():
+    """``torchaudio.functional``, or None where it is not installed.
+
+    PyPI's Linux wheel links CUDA libraries, so beside a CPU build of torch its import fails,
+    although all that is used here is plain PyTorch. The compiled extension is then left out.
+    """
+    try:
+        import torchaudio.functional as functional
+    except ImportError:
+        return None
+    except OSError:
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        extension = types.ModuleType("torchaudio._extension")
+        extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
+        extension._IS_ALIGN_AVAILABLE = False
+        extension._check_cuda_version = lambda: None
+        extension.fail_if_no_align = lambda function: function
+        sys.modules["torchaudio._extension"] = extension
+        try:
+            import torchaudio.functional as functional
+        except (ImportError, OSError, AttributeError):
+            return None
+    return functional

@@ -1,0 +1,250 @@
+"""The LSTM that predicts the next frame, with one of two output heads.
+
+Both models offer the same four things: ``predicts_phase``, ``loss`` over windows, ``start`` on a
+prompt and ``next_frame`` for the rollout. They know nothing of files, devices or arguments.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from codec import ResidualCodec
+from config import FeaturizerConfig, ModelConfig
+from featurizer import MIN_LOG_MAGNITUDE
+
+UNUSED = -100  # target of frames that are padding
+
+
+def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
+    """The untrained model of a configuration."""
+    return {"codes": CodeLSTM, "regression": RegressionLSTM}[model.head](featurizer, model)
+
+
+def sample(logits: torch.Tensor, temperature: float, top_k: int, generator=None) -> torch.Tensor:
+    """Draw one code from each row.
+
+    Args:
+        temperature: 0 takes the likeliest, 1 the model's own distribution.
+        top_k: only the k likeliest can be drawn; 0 for all.
+
+    Shape:
+        logits ``[B, n_codes]`` -> ``[B]`` int64
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    logits = logits / temperature
+    if 0 < top_k < logits.shape[-1]:
+        worst = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < worst, -math.inf)
+    # The largest of the logits plus Gumbel noise is a draw from their softmax.
+    uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
+    return (logits - uniform.clamp(min=1e-20).log().neg().clamp(min=1e-20).log()).argmax(-1)
+
+
+class CodeLSTM(nn.Module):
+    """LSTM over the codes of a residual codec, a softmax for each book.
+
+    Book b's softmax sees the LSTM's output and the codes of the books before it in the same frame,
+    so that the codes of a frame belong together.
+    """
+
+    predicts_phase = False
+
+    def __init__(self, featurizer: FeaturizerConfig, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        n_books, n_codes, hidden, head = config.n_books, config.n_codes, config.hidden_size, config.head_size
+        self.codec = ResidualCodec(featurizer.n_bins, config.n_components, n_books, n_codes)
+        self.embedding = nn.Embedding(n_books * n_codes, hidden)
+        self.layers = nn.ModuleList(nn.LSTM(hidden, hidden) for _ in range(config.n_layers))
+        self.to_head = nn.Linear(hidden, head)
+        self.code_embedding = nn.Embedding((n_books - 1) * n_codes + 1, head)
+        self.from_vector = nn.Linear(config.n_components, hidden, bias=False)
+        self.stay = nn.Linear(head, n_books)
+        self.norms = nn.ModuleList(nn.LayerNorm(head) for _ in range(n_books))
+        self.logits = nn.ModuleList(nn.Linear(head, n_codes) for _ in range(n_books))
+        nn.init.normal_(self.embedding.weight, std=n_books**-0.5)
+        nn.init.normal_(self.code_embedding.weight, std=n_books**-0.5)
+        for layer in self.layers:  # remember by default (Jozefowicz et al. 2015)
+            nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
+        self.register_buffer("offsets", torch.arange(n_books) * n_codes, persistent=False)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def loss(self, log_magnitude: torch.Tensor, state=None, mask: torch.Tensor | None = None):
+        """Cross-entropy of every next frame, teacher forcing.
+
+        Args:
+            state: LSTM state after the window before, or None.
+            mask: frames that are recordings and not padding.
+
+        Shape:
+            log_magnitude ``[B, T + 1, n_bins]``, mask ``[B, T + 1]`` -> ``(scalar nats per code,
+            state, nats of each book [n_books])``
+        """
+        with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
+            codes = self.codec.encode(log_magnitude)
+            history, target = codes[:, :-1], codes[:, 1:]
+            if self.training and self.config.history_noise:
+                # Each sequence has its own share of wrong codes in the input: the rollout's
+                # history will have its errors too.
+                share = torch.rand(len(codes), 1, 1, device=codes.device) * self.config.history_noise
+                wrong = torch.rand(history.shape, device=codes.device) < share
+                history = torch.where(wrong, torch.randint_like(history, self.config.n_codes), history)
+            if mask is not None:
+                target = target.masked_fill(~(mask[:, 1:] & mask[:, :-1]).unsqueeze(-1), UNUSED)
+        output, state = self._run(self._embed(history).transpose(0, 1), state)
+        output = self.to_head(output).transpose(0, 1)
+        stay = self.stay(output).float()
+        losses = []
+        for book in range(self.config.n_books):
+            logits = self._logits(output, book).float()
+            logits = logits.scatter_add(-1, history[..., book : book + 1], stay[..., book : book + 1])
+            losses.append(F.cross_entropy(logits.flatten(0, 1), target[..., book].flatten(), ignore_index=UNUSED))
+            if book + 1 < self.config.n_books:
+                output = output + self._embed_sampled(codes[:, 1:, book], book)
+        losses = torch.stack(losses).nan_to_num()  # nan: a batch that is all padding
+        return losses.mean(), state.detach(), losses.detach()
+
+    def _run(self, sequence: torch.Tensor, state: torch.Tensor | None):
+        """All layers over ``[T, B, hidden]``; the state is ``[n_layers, 2, B, hidden]``."""
+        states = []
+        for i, layer in enumerate(self.layers):
+            before = None if state is None else tuple(state[i].unsqueeze(1).to(sequence.dtype))
+            output, after = layer(sequence, before)
+            states.append(torch.cat(after))
+            if self.training and self.config.dropout:
+                # One mask for all frames (Gal and Ghahramani 2016); also far cheaper to draw.
+                keep = 1 - self.config.dropout
+                mask = torch.rand(output.shape[1:], device=output.device) < keep
+                output = output * (mask / keep).to(output.dtype)
+            # A direct path from the last frame to the output: without it, the first thousands of
+            # steps are spent on learning to stand still.
+            sequence = sequence + output
+        return sequence, torch.stack(states)
+
+    def _embed(self, codes: torch.Tensor) -> torch.Tensor:
+        bags = (codes + self.offsets).flatten(0, -2)
+        embedded = F.embedding_bag(bags, self.embedding.weight, mode="sum").unflatten(0, codes.shape[:-1])
+        return embedded + self.from_vector(self.codec.vector(codes) / self.codec.scale)
+
+    def _embed_sampled(self, code: torch.Tensor, book: int) -> torch.Tensor:
+        return self.code_embedding(code + book * self.config.n_codes)
+
+    def _logits(self, context: torch.Tensor, book: int) -> torch.Tensor:
+        return self.logits[book](F.gelu(self.norms[book](context)))
+
+    # -- rollout -----------------------------------------------------------------------------
+
+    def start(self, frames: torch.Tensor, dtype: torch.dtype = torch.float32):
+        """Rollout state after a prompt.
+
+        Args:
+            dtype: of the matrix products to come; their weights are laid out for them here.
+
+        Shape:
+            frames ``[B, T, 2 * n_bins]``
+        """
+        log_magnitude = frames.chunk(2, dim=-1)[0]
+        codes = self.codec.encode(log_magnitude)
+        state = self.embedding.weight.new_zeros(len(self.layers), 2, len(codes), self.config.hidden_size)
+        if codes.shape[1] > 1:
+            _, state = self._run(self._embed(codes[:, :-1]).transpose(0, 1), None)
+        drift = self.codec.start_texture(log_magnitude[:, -1], codes[:, -1])
+        weights = [
+            (torch.cat([x.weight_ih_l0, x.weight_hh_l0], 1).to(dtype), (x.bias_ih_l0 + x.bias_hh_l0).to(dtype))
+            for x in self.layers
+        ]
+        heads = [(x.weight.to(dtype), x.bias.to(dtype)) for x in self.logits]
+        return codes[:, -1], state.unbind(0), drift, weights, heads
+
+    def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None):
+        """Draw one frame. Shape: -> ``(log_magnitude [B, n_bins], state)``"""
+        codes, lstm_state, drift, weights, heads = state
+        output, lstm_state = self._step(self._embed(codes), lstm_state, weights)
+        context = self.to_head(output)
+        stay = self.stay(context)
+        drawn = []
+        for book, (weight, bias) in enumerate(heads):
+            logits = F.linear(F.gelu(self.norms[book](context)).to(weight.dtype), weight, bias).float()
+            logits = logits.scatter_add(-1, codes[:, book : book + 1], stay[:, book : book + 1])
+            code = sample(logits, temperature, top_k, generator)
+            drawn.append(code)
+            if book + 1 < self.config.n_books:
+                context = context + self._embed_sampled(code, book)
+        codes = torch.stack(drawn, dim=-1)
+        texture, drift = self.codec.texture(codes[:, 0], drift, generator)
+        return self.codec.decode(codes) + texture, (codes, lstm_state, drift, weights, heads)
+
+    def _step(self, output: torch.Tensor, state, weights):
+        """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times
+        faster than ``nn.LSTM`` called for a single frame."""
+        states = []
+        for (weight, bias), (hidden, cell) in zip(weights, state, strict=True):
+            gates = F.linear(torch.cat([output, hidden], -1).to(weight.dtype), weight, bias).float()
+            into, forget, new, out = gates.chunk(4, dim=-1)
+            cell = torch.addcmul(forget.sigmoid() * cell, into.sigmoid(), new.tanh())
+            hidden = out.sigmoid() * cell.tanh()
+            states.append((hidden, cell))
+            output = output + hidden
+        return output, states
+
+
+class RegressionLSTM(nn.Module):
+    """The original design, as it was: the mean of the next raw magnitude and phase, by MSE.
+
+    A window of ``n_context`` frames predicts the one after it. For the rollout it reads its own
+    output, window after window.
+    """
+
+    predicts_phase = True
+
+    def __init__(self, featurizer: FeaturizerConfig, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        width = 2 * featurizer.n_bins
+        self.lstm = nn.LSTM(
+            width, config.hidden_size, config.n_layers, dropout=config.dropout if config.n_layers > 1 else 0
+        )
+        self.output = nn.Linear(config.hidden_size, width)
+
+    @staticmethod
+    def _raw(frames: torch.Tensor) -> torch.Tensor:
+        log_magnitude, phase = frames.chunk(2, dim=-1)
+        return torch.cat([log_magnitude.exp(), phase], dim=-1)
+
+    def loss(self, frames: torch.Tensor, state=None, mask: torch.Tensor | None = None):
+        """Squared error of the frame after the window.
+
+        Shape:
+            frames ``[B, n_context + 1, 2 * n_bins]``, mask ``[B, n_context + 1]`` -> ``(scalar,
+            None, [1])``
+        """
+        raw = self._raw(frames)
+        predicted = self._predict(raw[:, :-1])
+        error = (predicted.float() - raw[:, -1]).square().mean(-1)
+        if mask is not None:
+            whole = mask.all(dim=1)
+            error = (error * whole).sum() / whole.sum().clamp(min=1)
+        error = error.mean()
+        return error, None, error.detach().reshape(1)
+
+    def _predict(self, window: torch.Tensor) -> torch.Tensor:
+        output, _ = self.lstm(window.transpose(0, 1))
+        return self.output(output[-1])
+
+    def start(self, frames: torch.Tensor, dtype: torch.dtype = torch.float32):
+        """Rollout state after a prompt. Shape: frames ``[B, T, 2 * n_bins]``"""
+        window = self._raw(frames[:, -self.config.n_context :])
+        return F.pad(window, (0, 0, self.config.n_context - window.shape[1], 0))
+
+    def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None):
+        """The mean next frame; nothing is drawn. Shape: -> ``(frame [B, 2 * n_bins], state)``"""
+        raw = self._predict(state)
+        magnitude, phase = raw.chunk(2, dim=-1)
+        frame = torch.cat([magnitude.clamp(min=math.exp(MIN_LOG_MAGNITUDE)).log(), phase], dim=-1)
+        return frame, torch.cat([state[:, 1:], raw.unsqueeze(1)], dim=1)

@@ -1,0 +1,112 @@
+"""Phase for given magnitudes: a peak-locked start, then a few consistency steps.
+
+Works in blocks, so that a rollout of any length needs constant memory: each block continues the
+waveform before it, which is how a continuation joins its prompt as well.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from config import FeaturizerConfig
+from featurizer import Featurizer
+
+MOMENTUM = 0.99  # fast Griffin-Lim, Perraudin, Balazs and Sondergaard 2013
+CROSSFADE = 256  # samples over which a block takes over from the waveform before it
+
+
+def lookahead(config: FeaturizerConfig) -> int:
+    """Frames of the next block that a block must see: its last hops overlap them, and a few more
+    so that its end is repaired as well as its middle."""
+    return config.n_fft // config.hop_length + 4
+
+
+def peak_locked_advance(log_magnitude: torch.Tensor, hop_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The spectral peak that each bin belongs to, and that peak's phase advance over one hop.
+
+    Single-pass spectrogram inversion (Beauregard, Harish and Wyse 2015): the frequency of a local
+    maximum by quadratic interpolation, its neighbours locked to it.
+
+    Shape:
+        log_magnitude ``[B, T, n_bins]`` -> ``(peak, advance)``, int64 bin and float32 rad, same shape
+    """
+    n_bins = log_magnitude.shape[-1]
+    below, at, above = log_magnitude[..., :-2], log_magnitude[..., 1:-1], log_magnitude[..., 2:]
+    is_peak = torch.zeros_like(log_magnitude, dtype=torch.bool)
+    is_peak[..., 1:-1] = (at > below) & (at >= above)
+    is_peak[..., 0] = ~is_peak.any(dim=-1)  # a frame without a peak: everything follows bin 0
+    offset = torch.zeros_like(log_magnitude)
+    curvature = (below - 2 * at + above).clamp(max=-1e-6)
+    offset[..., 1:-1] = (0.5 * (below - above) / curvature).clamp(-0.5, 0.5)
+
+    bins = torch.arange(n_bins, device=log_magnitude.device)
+    far = 4 * n_bins
+    lower = torch.where(is_peak, bins, -far).cummax(dim=-1).values
+    upper = torch.where(is_peak, bins, far).flip(-1).cummin(dim=-1).values.flip(-1)
+    peak = torch.where(bins - lower <= upper - bins, lower, upper)
+    frequency = (bins + offset) / (2 * (n_bins - 1))  # cycles per sample
+    advance = (2 * math.pi * hop_length * frequency).gather(-1, peak)
+    return peak, advance.remainder(2 * math.pi)
+
+
+def peak_locked_phase(log_magnitude: torch.Tensor, previous: torch.Tensor, hop_length: int) -> torch.Tensor:
+    """Phases that go on from ``previous``.
+
+    Inside, phases are those at the frame's centre, where a sine has one phase over its whole main
+    lobe: bin k at the centre is pi * k ahead of its phase at the first sample.
+
+    Shape:
+        log_magnitude ``[B, T, n_bins]``, previous ``[B, n_bins]`` rad -> ``[B, T, n_bins]`` rad
+    """
+    peak, advance = peak_locked_advance(log_magnitude, hop_length)
+    tilt = math.pi * torch.arange(log_magnitude.shape[-1], device=log_magnitude.device)
+    centre = previous + tilt
+    phases = []
+    for t in range(log_magnitude.shape[1]):
+        centre = (centre.gather(-1, peak[:, t]) + advance[:, t]).remainder(2 * math.pi)
+        phases.append(centre)
+    return torch.stack(phases, dim=1) - tilt
+
+
+def continue_waveform(
+    featurizer: Featurizer,
+    known: torch.Tensor,
+    log_magnitude: torch.Tensor,
+    n_steps: int = 8,
+    phase: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Samples that follow ``known`` and have the given magnitudes.
+
+    Frame j of ``log_magnitude`` covers the samples that start ``(j + 1) * hop_length`` after the
+    first of ``known``. The waveform in ``known`` is held while ``n_steps`` of fast Griffin-Lim
+    make the frames consistent. The last :data:`CROSSFADE` samples of ``known`` are returned again,
+    faded into the new ones: no step is heard.
+
+    Shape:
+        known ``[B, n_fft]``, log_magnitude ``[B, T, n_bins]``, phase the same (skips the
+        peak-locked start) -> ``[B, CROSSFADE + (T + 1) * hop_length - n_fft]``: what all its
+        frames overlap
+    """
+    n_fft, hop = featurizer.config.n_fft, featurizer.config.hop_length
+    n_known, n_frames = known.shape[-1], log_magnitude.shape[1]
+    magnitude = log_magnitude.exp()
+    first = featurizer.stft(known)  # [B, 1, n_bins]
+    if phase is None:
+        phase = peak_locked_phase(log_magnitude, first[:, 0].angle(), hop)
+    spectrum = torch.polar(magnitude, phase)
+    last = torch.zeros_like(spectrum)
+    for _ in range(n_steps):
+        waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
+        waveform[:, :n_known] = known
+        consistent = featurizer.stft(waveform)[:, 1:]
+        guess = consistent + MOMENTUM * (consistent - last)
+        last = consistent
+        spectrum = guess * (magnitude / guess.abs().clamp(min=1e-9))
+    waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
+    fade = torch.linspace(0, math.pi, CROSSFADE, device=known.device).cos().mul(-0.5).add(0.5)
+    end = n_known + (n_frames + 1) * hop - n_fft
+    out = waveform[:, n_known - CROSSFADE : end].clone()
+    out[:, :CROSSFADE] = known[:, -CROSSFADE:] * (1 - fade) + out[:, :CROSSFADE] * fade
+    return out
