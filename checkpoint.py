@@ -1,0 +1,263 @@
+"""Metadata and state file: atomic, checksummed, versioned; a reader may open them at any instant.
+
+``NAME.json`` says what a run is (hyperparameters and paths, relative to its folder); the state
+file holds every array: model, scaler and codebooks, optimizer, random states. The state is a
+plain safetensors file whose header carries the SHA-256 of the whole file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import regex
+import torch
+
+from config import RunConfig, from_dict, to_dict
+from errors import UserError
+
+FORMAT = "nextframe"
+FORMAT_VERSION = 1
+_BLANK = "0" * 64
+_DIGEST = regex.compile(rb'"sha256":"([0-9a-f]{64})"')
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a run is and where its files are.
+
+    ``recordings``, ``store``, ``state``, ``log``, ``previews`` and ``tensorboard`` are relative to the
+    folder of ``path``.
+    """
+
+    path: Path
+    config: RunConfig
+    preset: str = "small"
+    recordings: str = ""
+    include: str = ""
+    store: str = ""
+    state: str = ""
+    log: str = ""
+    previews: str = ""
+    tensorboard: str = ""
+    scaler: str = "arrays model.codec.mean, .weight, .components in the state file"
+    corpus: dict = field(default_factory=dict)
+
+    def resolve(self, name: str) -> Path:
+        """The path of one of the files above."""
+        return self.path.parent / getattr(self, name)
+
+
+@dataclass(frozen=True)
+class State:
+    """Arrays by name and a few plain values (``step``, ``seconds``, ``level``, ``config``)."""
+
+    tensors: dict[str, torch.Tensor]
+    info: dict
+
+    def group(self, prefix: str) -> dict[str, torch.Tensor]:
+        """Tensors whose name starts with ``prefix.``, without it."""
+        cut = len(prefix) + 1
+        return {name[cut:]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix + ".")}
+
+
+def new_metadata(path, config: RunConfig, **fields) -> Metadata:
+    """Metadata with the usual places: a folder of the same name beside the file."""
+    path = Path(path)
+    name = path.stem
+    places = {
+        "store": f"pcm-{config.featurizer.sample_rate}",
+        "state": f"{name}/state.safetensors",
+        "log": f"{name}/log.jsonl",
+        "previews": f"{name}/previews",
+        "tensorboard": f"{name}/tensorboard",
+    }
+    return Metadata(path=path, config=config, **{**places, **fields})
+
+
+def write_metadata(metadata: Metadata):
+    """Write the JSON file, atomically."""
+    values = asdict(metadata)
+    values["config"] = to_dict(metadata.config)
+    del values["path"]
+    values = {"format": FORMAT, "format_version": FORMAT_VERSION, **values}
+    values["sha256"] = _json_digest(values)
+    write_atomic(metadata.path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def read_metadata(path) -> Metadata:
+    """Read and check a metadata file.
+
+    Raises:
+        UserError: missing, damaged, foreign, of a newer format, or with an unknown key.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            text = file.read(1 << 20)
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = f"train first: python train.py RECORDINGS --metadata {path}"
+        raise UserError(f"{path}: no such metadata file; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a metadata file") from None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: damaged, or not a metadata file; restore it, or train anew with --force") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise UserError(f"{path}: not a metadata file of {FORMAT}; give the file that train.py wrote")
+    _check_version(path, values.get("format_version"))
+    digest = values.pop("sha256", None)
+    if digest != _json_digest(values):
+        raise UserError(f"{path}: damaged or edited (its checksum differs); restore it, or train anew with --force")
+    del values["format"], values["format_version"]
+    config = from_dict(RunConfig, values.pop("config", {}))
+    unknown = set(values) - set(Metadata.__dataclass_fields__)
+    if unknown:
+        raise UserError(f"{path}: unknown key {sorted(unknown)[0]!r}; it was written by another version")
+    return Metadata(path=path, config=config, **values)
+
+
+def save_state(path, tensors: dict[str, torch.Tensor], info: dict):
+    """Write a state file. The one before stays beside it as ``*.previous.safetensors``.
+
+    Raises:
+        OSError: disk full and the like; the old state is untouched and nothing is left behind.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    header = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "info": json.dumps(info), "sha256": _BLANK}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    blob = bytearray(save(tensors, metadata=header))
+    start, stop = _digest_span(blob)
+    blob[start:stop] = hashlib.sha256(blob).hexdigest().encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _write_temporary(path, blob)
+    try:
+        if path.exists():
+            keep = path.with_name(f"{path.name}.{os.getpid()}.keep.tmp")
+            keep.unlink(missing_ok=True)
+            os.link(path, keep)
+            os.replace(keep, previous_state(path))
+    except OSError:
+        pass  # a file system without links keeps no previous state
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def load_state(path) -> State:
+    """Read a state file in one go and check every byte of it.
+
+    Raises:
+        UserError: missing, damaged, foreign or of a newer format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:  # one open: a save meanwhile replaces the name, not this file
+            blob = bytearray(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no state yet; wait for the first save, or start train.py") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    remedy = f"copy {previous_state(path).name} over it" if previous_state(path).exists() else "train anew with --force"
+    try:
+        start, stop = _digest_span(blob)
+        digest = bytes(blob[start:stop]).decode()
+        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path}: damaged, or not a state file; {remedy}") from None
+    if header.get("format") == FORMAT:
+        _check_version(path, header.get("format_version"))
+    blob[start:stop] = _BLANK.encode()
+    if hashlib.sha256(blob).hexdigest() != digest:
+        raise UserError(f"{path}: damaged (its checksum differs); {remedy}")
+    try:
+        return State(load(bytes(blob)), json.loads(header["info"]))
+    except (SafetensorError, KeyError, ValueError):
+        raise UserError(f"{path}: not a state file of {FORMAT}; {remedy}") from None
+
+
+def previous_state(path: Path) -> Path:
+    """Where the state before the newest is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def load_run(path) -> tuple[Metadata, State]:
+    """Metadata and its newest complete state.
+
+    Raises:
+        UserError: see above, or the two do not belong together.
+    """
+    metadata = read_metadata(path)
+    state = load_state(metadata.resolve("state"))
+    try:
+        same = from_dict(RunConfig, state.info.get("config")) == metadata.config
+    except UserError:
+        same = False
+    if not same:
+        raise UserError(f"{metadata.resolve('state')}: does not belong to {path}; restore both from one backup")
+    return metadata, state
+
+
+def sweep(folder: Path):
+    """Remove what a killed writer left in ``folder``. Only for the one process that may write there."""
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, blob: bytes):
+    """Write ``blob`` to ``path`` so that a crash leaves the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(_write_temporary(path, blob), path)
+    _sync_folder(path.parent)
+
+
+def _write_temporary(path: Path, blob) -> Path:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path):
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest_span(blob: bytearray) -> tuple[int, int]:
+    """Where the digest stands in the header. Raises ValueError if there is none."""
+    size = int.from_bytes(blob[:8], "little")
+    found = _DIGEST.search(blob, 8, min(8 + size, len(blob)))
+    if not found:
+        raise ValueError("no digest")
+    return found.span(1)
+
+
+def _json_digest(values: dict) -> str:
+    values = {key: value for key, value in values.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _check_version(path: Path, version):
+    try:
+        version = int(version)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{path}: damaged, or not a file of {FORMAT}; restore it") from None
+    if version > FORMAT_VERSION:
+        raise UserError(f"{path}: written by a newer version (format {version}); update nextframe")

@@ -1,0 +1,118 @@
+"""``AudioDataset``: batches of PCM windows, their order a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from config import FeaturizerConfig, TrainingConfig
+from corpus import Corpus, Recording
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Samples ``start .. stop`` of a recording that one half of the split may use."""
+
+    recording: Recording
+    start: int
+    stop: int
+
+    @property
+    def n_samples(self) -> int:
+        return self.stop - self.start
+
+    def read(self, start: int, n_samples: int) -> tuple[np.ndarray, int]:
+        """``(waveform [n_samples], n_valid)``; zeros after the segment's end."""
+        n_valid = max(0, min(n_samples, self.n_samples - start))
+        waveform = self.recording.read(self.start + start, n_samples)
+        waveform[n_valid:] = 0
+        return waveform, n_valid
+
+
+def split(corpus: Corpus, hold_out: float) -> tuple[list[Segment], list[Segment]]:
+    """``(training, held out)`` by whole recordings, decided by a hash of each one's name.
+
+    A name keeps its side when files are added, but for corpora so small that no name or every
+    name would be held out. A corpus of one recording gives its end away.
+    """
+
+    def share(recording: Recording) -> float:
+        return int.from_bytes(hashlib.sha256(os.fsencode(recording.name)).digest()[:8], "big") / 2**64
+
+    whole = [Segment(r, 0, r.n_samples) for r in corpus.recordings]
+    if hold_out == 0:
+        return whole, []
+    if len(whole) == 1:
+        cut = int(whole[0].n_samples * (1 - hold_out))
+        return [Segment(whole[0].recording, 0, cut)], [Segment(whole[0].recording, cut, whole[0].n_samples)]
+    whole.sort(key=lambda s: share(s.recording))
+    # Of a handful, the lowest hash is held out and the highest trained on, whatever they are.
+    n_held = sum(share(s.recording) < hold_out for s in whole)
+    n_held = min(max(1, n_held), len(whole) - 1)
+    by_name = sorted(whole[n_held:], key=lambda s: s.recording.name)
+    return by_name, sorted(whole[:n_held], key=lambda s: s.recording.name)
+
+
+class AudioDataset(Dataset):
+    """Item ``step`` is the batch of that step: no epochs, and no state to be saved.
+
+    ``windows_per_episode`` consecutive steps walk along the same places, so that the LSTM's state
+    can be carried from one to the next; then each sequence jumps to a new random sample.
+
+    An item is a dict: ``waveform`` float32 ``[batch_size, (n_frames) * hop_length + n_fft]``, which
+    gives ``n_frames + 1`` frames; ``n_valid`` int64 ``[batch_size]``, samples that are not padding;
+    ``starts_episode`` bool.
+    """
+
+    def __init__(self, segments: list[Segment], featurizer: FeaturizerConfig, training: TrainingConfig):
+        self.segments = segments
+        self.training = training
+        self.hop_samples = training.n_frames * featurizer.hop_length
+        self.n_samples = self.hop_samples + featurizer.n_fft
+        sizes = np.array([s.n_samples for s in segments], dtype=np.float64)
+        self.cumulative = np.cumsum(sizes / sizes.sum())
+
+    def __getitem__(self, step: int) -> dict:
+        config = self.training
+        episode, window = divmod(step, config.windows_per_episode)
+        random = np.random.default_rng([config.seed, episode])
+        draws = random.random((config.batch_size, 3))
+        waveform = np.empty((config.batch_size, self.n_samples), dtype=np.float32)
+        n_valid = np.empty(config.batch_size, dtype=np.int64)
+        needed = (config.windows_per_episode - 1) * self.hop_samples + self.n_samples
+        for row, (where, offset, gain) in enumerate(draws):
+            # Long recordings are drawn in proportion to their length: every second counts the same.
+            segment = self.segments[min(int(np.searchsorted(self.cumulative, where)), len(self.segments) - 1)]
+            # A recording shorter than an episode is walked again from its start.
+            n_windows = max(1, -(-(segment.n_samples - self.n_samples + self.hop_samples) // self.hop_samples))
+            start = int(offset * max(1, segment.n_samples - needed)) + window % n_windows * self.hop_samples
+            waveform[row], n_valid[row] = segment.read(start, self.n_samples)
+            waveform[row] *= 10 ** ((2 * gain - 1) * config.gain_db / 20)
+        return {
+            "waveform": torch.from_numpy(waveform),
+            "n_valid": torch.from_numpy(n_valid),
+            "starts_episode": window == 0,
+        }
+
+
+def spread_chunks(segments: list[Segment], n_chunks: int, n_samples: int, seed: int):
+    """Up to ``n_chunks`` pieces spread evenly over the segments, each at a random sample in its share.
+
+    Yields:
+        float32 ``[n_samples]``; the pieces are ``n_samples`` long, zero-padded in short recordings.
+    """
+    total = sum(s.n_samples for s in segments)
+    n_chunks = max(1, min(n_chunks, total // n_samples))
+    random = np.random.default_rng([seed, 1])
+    edges = np.cumsum([0] + [s.n_samples for s in segments])
+    for i in range(n_chunks):
+        place = int((i + random.random()) * total / n_chunks)
+        index = min(int(np.searchsorted(edges, place, side="right")) - 1, len(segments) - 1)
+        segment = segments[index]
+        start = max(0, min(place - int(edges[index]), segment.n_samples - n_samples))
+        yield segment.read(start, n_samples)[0]

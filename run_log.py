@@ -1,0 +1,133 @@
+"""What a run says while it trains: progress, a JSONL log and TensorBoard."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+import sys
+import threading
+import time
+
+from checkpoint import Metadata
+
+
+def duration(seconds: float) -> str:
+    """``h:mm:ss`` or ``m:ss``."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """A bar on a terminal, a plain line every few seconds in a log file.
+
+    Args:
+        stream: where to write.
+        every: seconds between two plain lines.
+    """
+
+    def __init__(self, stream=None, every: float = 5.0):
+        self.stream = stream or sys.stderr
+        self.every = every
+        self.last = -1e9
+        self.bar = None
+
+    def update(self, fraction: float, left: float, text: str):
+        """``fraction`` done (0 to 1), ``left`` seconds to go."""
+        terminal = self.stream.isatty()
+        if time.monotonic() - self.last < (0.1 if terminal else self.every) and fraction < 1:
+            return
+        self.last = time.monotonic()
+        if terminal:
+            if self.bar is None:
+                from tqdm import tqdm
+
+                width = shutil.get_terminal_size().columns - 1  # tqdm shows nothing where it is unknown
+                bar_format = "{percentage:3.0f}%|{bar:16}| {desc}"
+                self.bar = tqdm(total=1.0, file=self.stream, ncols=width, nrows=20, bar_format=bar_format)
+            self.bar.n = min(1.0, fraction)
+            self.bar.set_description_str(f"{duration(left)} left, {text}")
+        else:
+            print(f"{100 * min(1.0, fraction):5.1f} %  {text}, {duration(left)} left", file=self.stream, flush=True)
+
+    def say(self, line: str):
+        """A line of its own above the bar."""
+        if self.bar is not None:
+            self.bar.write(line, file=self.stream)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def close(self):
+        """Leave the terminal's cursor on a fresh line."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class RunLog:
+    """Scalars, audio and pictures of a run, as JSONL lines and TensorBoard events.
+
+    A log that cannot be written (disk full) is said once and does not stop the training.
+    """
+
+    def __init__(self, metadata: Metadata, say):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.say, self.broken = say, False
+        self.path = metadata.resolve("log")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # TensorBoard writes in a thread of its own, whose full disk would be printed as a traceback.
+        self.hook, threading.excepthook = threading.excepthook, self._thread_failed
+        self.board = SummaryWriter(str(metadata.resolve("tensorboard")), flush_secs=30)
+
+    def scalars(self, step: int, values: dict):
+        """One JSONL line and one point in each of TensorBoard's curves."""
+        self._guard(self._scalars, step, values)
+
+    def preview(self, step: int, waveform, sample_rate: int, png: bytes):
+        """Audio ``[n_samples]`` and its picture, for TensorBoard."""
+        self._guard(self._preview, step, waveform, sample_rate, png)
+
+    def close(self):
+        """Flush what is pending."""
+        self._guard(self.board.close)
+        threading.excepthook = self.hook
+
+    def _scalars(self, step: int, values: dict):
+        # JSON has no NaN: a value that is none is left out.
+        values = {name: v for name, v in values.items() if not isinstance(v, float) or math.isfinite(v)}
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                self.board.add_scalar(name, value, step)
+            elif isinstance(value, list):
+                for i, item in enumerate(value):
+                    self.board.add_scalar(f"{name}/{i}", item, step)
+
+    def _preview(self, step: int, waveform, sample_rate: int, png: bytes):
+        import numpy as np
+        from PIL import Image
+
+        self.board.add_audio("preview", waveform.unsqueeze(0), step, sample_rate=sample_rate)
+        picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        self.board.add_image("preview", picture, step, dataformats="HWC")
+
+    def _guard(self, write, *arguments):
+        try:
+            write(*arguments)
+        except OSError as error:
+            self._failed(error)
+
+    def _thread_failed(self, arguments):
+        if isinstance(arguments.exc_value, OSError):
+            self._failed(arguments.exc_value)
+        else:
+            self.hook(arguments)
+
+    def _failed(self, error: OSError):
+        if not self.broken:
+            self.say(f"{self.path}: cannot be written ({error.strerror}); training goes on without its log")
+        self.broken = True

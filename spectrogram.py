@@ -1,0 +1,70 @@
+"""Picture of a waveform: its spectrogram in dB over time, as a labelled PNG."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+
+from config import FeaturizerConfig
+from featurizer import Featurizer, load_torchaudio
+
+N_MELS = 160
+
+
+def spectrogram_png(
+    waveform: torch.Tensor, config: FeaturizerConfig, title: str = "", join: float | None = None
+) -> bytes:
+    """Render a waveform.
+
+    The frequency axis is mel-spaced where torchaudio is installed, linear elsewhere.
+
+    Args:
+        waveform: ``[n_samples]`` float32.
+        join: where to draw the line between prompt and continuation, in s.
+
+    Returns:
+        the bytes of a PNG file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pad = max(0, config.n_fft - len(waveform))
+    log_magnitude = Featurizer(config).log_magnitude(torch.nn.functional.pad(waveform, (0, pad)))
+    power = (2 * log_magnitude).exp()
+    top = config.sample_rate / 2
+    functional = load_torchaudio()
+    if functional is not None:
+        bank = functional.melscale_fbanks(config.n_bins, 0.0, top, N_MELS, config.sample_rate, norm="slaney")
+        power = power @ (bank / bank.sum(0).clamp(min=1e-8))
+        mel_top = 2595 * np.log10(1 + top / 700)
+    decibels = (10 / np.log(10)) * power.clamp(min=1e-12).log()
+    decibels = decibels[:: max(1, len(decibels) // 3000)]  # a picture has no more columns
+    seconds = len(waveform) / config.sample_rate
+
+    figure = Figure(figsize=(9, 3.4), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(
+        decibels.T.numpy(),
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=-100,
+        vmax=-20,
+        extent=(0, seconds, 0, 1),
+        interpolation="nearest",
+    )
+    hertz = [f for f in (0, 100, 300, 1000, 2000, 4000, 8000, 16000, 32000) if f < top]
+    place = [(2595 * np.log10(1 + f / 700)) / mel_top if functional is not None else f / top for f in hertz]
+    axes.set_yticks(place, [f"{f:g}" for f in hertz])
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("frequency (Hz)")
+    title = title.encode(errors="replace").decode()  # a file name need not be text, nor mathematics
+    axes.set_title(title, fontsize=10, parse_math=False)
+    if join is not None:
+        axes.axvline(join, color="white", linewidth=1, linestyle="--")
+    figure.colorbar(image, label="dB", pad=0.01)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()

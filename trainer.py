@@ -1,0 +1,184 @@
+"""One optimization step after another, and everything that an exact resume needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from checkpoint import State
+from codec import fit_codec
+from config import RunConfig, to_dict
+from dataset import AudioDataset, Segment, spread_chunks
+from device import has_bf16_matrix_units
+from featurizer import Featurizer
+from model_definition import build_model
+
+FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
+FIT_FRAMES = 64  # frames in each
+
+
+class Trainer:
+    """Model, optimizer, schedule and place in the data of a run.
+
+    Args:
+        config: hyperparameters.
+        segments: what may be trained on.
+        level: median RMS of the corpus, kept with the state.
+        device: where to compute.
+    """
+
+    def __init__(self, config: RunConfig, segments: list[Segment], level: float, device: torch.device):
+        self.config, self.segments, self.level, self.device = config, segments, level, device
+        self.step, self.seconds, self.n_skipped = 0, 0.0, 0
+        self.featurizer = Featurizer(config.featurizer, device)
+        self.dataset = AudioDataset(segments, config.featurizer, config.training)
+        torch.manual_seed(config.training.seed)
+        self.model = build_model(config.featurizer, config.model).to(device)
+        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.carry = None
+        # The schedule and the optimizer are plain functions of the step.
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.training.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=config.training.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        fast = config.training.precision == "auto" and has_bf16_matrix_units(device)
+        self.dtype = torch.bfloat16 if fast else torch.float32
+
+    @torch.no_grad()
+    def fit(self):
+        """Scaler, components and codebooks of the corpus; call once, before the first step."""
+        codec = getattr(self.model, "codec", None)
+        if codec is None:
+            return
+        config = self.config
+        n_samples = config.featurizer.n_fft + (FIT_FRAMES - 1) * config.featurizer.hop_length
+        pieces = spread_chunks(self.segments, FIT_CHUNKS, n_samples, config.training.seed)
+        featurizer = Featurizer(config.featurizer)
+        chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
+        codec.cpu()
+        fit_codec(codec, chunks, config.featurizer.sample_rate, config.training.seed)
+        codec.to(self.device)
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames that are targets of one step."""
+        training = self.config.training
+        return training.batch_size * (1 if self.model.predicts_phase else training.n_frames)
+
+    def train_step(self) -> dict:
+        """One step. Returns ``loss`` (nats per code, or squared error), ``losses`` of each book,
+        ``learning_rate`` and ``gradient_norm``."""
+        config = self.config.training
+        self.model.train()
+        rate = config.learning_rate * self._schedule()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss, losses = self._loss(self.dataset[self.step])
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+        else:  # one bad batch must not end a run of days
+            self.n_skipped += 1
+            self.carry = None
+        self.optimizer.zero_grad()
+        self._update_average()
+        self.step += 1
+        return {"loss": loss.item(), "losses": losses.tolist(), "learning_rate": rate, "gradient_norm": norm.item()}
+
+    def _loss(self, batch: dict):
+        if batch["starts_episode"]:
+            self.carry = None
+        waveform = batch["waveform"].to(self.device, non_blocking=True)
+        features, mask = self._features(waveform, batch["n_valid"].to(self.device))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            loss, self.carry, losses = self.model.loss(features, self.carry, mask)
+        return loss, losses
+
+    def _features(self, waveform: torch.Tensor, n_valid: torch.Tensor):
+        with torch.no_grad():
+            if self.model.predicts_phase:
+                features = self.featurizer.join(self.featurizer.stft(waveform))
+            else:
+                features = self.featurizer.log_magnitude(waveform)
+            framing = self.config.featurizer
+            ends = torch.arange(features.shape[1], device=self.device) * framing.hop_length + framing.n_fft
+            return features, ends <= n_valid.unsqueeze(-1)
+
+    def _schedule(self) -> float:
+        config = self.config.training
+        warm = min(1.0, (self.step + 1) / config.warmup_steps)
+        return warm * (1 + max(0, self.step - config.warmup_steps) / config.decay_steps) ** -0.5
+
+    @torch.no_grad()
+    def _update_average(self):
+        # Young averages follow fast, so that the first preview is not that of the start.
+        keep = min(self.config.training.ema_decay, (1 + self.step) / (10 + self.step))
+        parameters = dict(self.model.named_parameters())
+        torch._foreach_lerp_(list(self.average.values()), [parameters[n] for n in self.average], 1 - keep)
+
+    @torch.no_grad()
+    def held_out_loss(self, segments: list[Segment], n_batches: int = 2) -> float:
+        """Loss of the averaged weights on other recordings: the same places every time."""
+        if not segments:
+            return float("nan")
+        dataset = AudioDataset(segments, self.config.featurizer, self.config.training)
+        carry, self.carry = self.carry, None
+        own = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.model.load_state_dict(self.average, strict=False)
+        self.model.eval()
+        try:
+            starts = range(
+                0, n_batches * self.config.training.windows_per_episode, self.config.training.windows_per_episode
+            )
+            return float(np.mean([self._loss(dataset[i])[0].item() for i in starts]))
+        finally:
+            self.model.load_state_dict(own, strict=False)
+            self.carry = carry
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Everything that decides how the run goes on."""
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+        if self.carry is not None:
+            tensors["carry"] = self.carry
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            tensors["random.mps"] = torch.mps.get_rng_state()
+        info = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "level": self.level,
+            "skipped": self.n_skipped,
+            "config": to_dict(self.config),
+        }
+        return State(tensors, info)
+
+    def load_state(self, state: State):
+        """Go on from a state of the same configuration."""
+        self.model.load_state_dict(state.group("model"))
+        self.average = {name: t.to(self.device) for name, t in state.group("average").items()}
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {}
+        for name, tensor in state.group("optimizer").items():
+            index, _, key = name.partition(".")
+            optimizer["state"].setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict(optimizer)
+        self.carry = state.tensors["carry"].to(self.device) if "carry" in state.tensors else None
+        torch.set_rng_state(state.tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in state.tensors:
+            torch.cuda.set_rng_state(state.tensors["random.cuda"], self.device)
+        elif self.device.type == "mps" and "random.mps" in state.tensors:
+            torch.mps.set_rng_state(state.tensors["random.mps"])
+        self.step, self.seconds = state.info["step"], state.info["seconds"]
+        self.level, self.n_skipped = state.info["level"], state.info["skipped"]
