@@ -1,0 +1,103 @@
+"""MusicXML, MIDI or audio -> waveform of a prompt."""
+
+from __future__ import annotations
+
+import os
+import site
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import regex
+
+from corpus import SILENCE, Unusable, decode
+from errors import UserError
+
+MAX_SECONDS = 600.0  # of an audio prompt
+SCORE_TIMEOUT = 30.0  # s for a score to be read and played
+_SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?)$", regex.IGNORECASE)
+
+
+def is_score(path: Path) -> bool:
+    """Whether ``path`` is read as a score, by its name."""
+    return bool(_SCORE.search(path.name))
+
+
+def load_prompt(path, sample_rate: int) -> np.ndarray:
+    """The sound of a prompt, mono.
+
+    Args:
+        path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi``) or any audio file.
+        sample_rate: wanted, in Hz.
+
+    Returns:
+        float32 ``[n_samples]``. A score ends with its last note, audio where it ends.
+
+    Raises:
+        UserError: missing, unreadable, empty, silent, too long or hostile.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; give a MusicXML, MIDI or audio file")
+    if not path.is_file():
+        raise UserError(f"{path}: not a file; give a MusicXML, MIDI or audio file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: no permission to read it")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
+    waveform = play_score(path, sample_rate) if is_score(path) else load_audio(path, sample_rate)
+    if np.abs(waveform).max(initial=0.0) < SILENCE:
+        raise UserError(f"{path}: is silent; give a prompt that can be heard")
+    return waveform
+
+
+def load_audio(path: Path, sample_rate: int) -> np.ndarray:
+    """Decode an audio prompt. Shape: ``[n_samples]`` float32."""
+    blocks, n_samples = [], 0
+    try:
+        for block in decode(path, sample_rate):
+            blocks.append(block)
+            n_samples += len(block)
+            if n_samples > MAX_SECONDS * sample_rate:
+                raise UserError(f"{path}: longer than {MAX_SECONDS:.0f} s; cut it")
+    except Unusable as error:
+        raise UserError(f"{path}: {error}; give a MusicXML, MIDI or audio file") from None
+    if not blocks:
+        raise UserError(f"{path}: only {n_samples} samples long; give a longer prompt")
+    return np.concatenate(blocks)
+
+
+def soundfont() -> str:
+    """The General MIDI soundfont that the pretty_midi package carries."""
+    from importlib.util import find_spec
+
+    package = find_spec("pretty_midi")
+    if package is None or not package.origin:
+        raise UserError("pretty_midi (with its soundfont) is not installed; pip install -r requirements.txt")
+    return str(Path(package.origin).with_name("TimGM6mb.sf2"))
+
+
+def play_score(path: Path, sample_rate: int) -> np.ndarray:
+    """Read and play a score in a child process with limits. Shape: ``[n_samples]`` float32."""
+    with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
+        out = Path(scratch) / "out.f32"
+        command = [sys.executable, str(Path(__file__).with_name("score.py")), str(path), str(out), str(sample_rate)]
+        # music21 keeps its settings and caches under the home and temporary folders: a private one.
+        environment = {**os.environ, "HOME": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+        environment["PYTHONUSERBASE"] = site.getuserbase()
+        try:
+            child = subprocess.run(
+                [*command, soundfont()], capture_output=True, text=True, timeout=SCORE_TIMEOUT, env=environment
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{path}: takes more than {SCORE_TIMEOUT:.0f} s to read; shorten the score") from None
+        if child.returncode == 3:
+            raise UserError(f"{path}: {child.stdout.strip().splitlines()[-1]}")
+        if child.returncode < 0:
+            raise UserError(f"{path}: needs more time or memory than a score may; shorten it")
+        if child.returncode != 0:
+            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UserError(f"{path}: cannot be read as a score ({last[:200]}); export it again as MusicXML or MIDI")
+        return np.fromfile(out, dtype=np.float32)
