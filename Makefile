@@ -1,0 +1,35 @@
+# make demo: hear it; make test: check it. Only Python 3.11 and pip are needed.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+DEMO = out/demo
+MINUTES ?= 3
+
+.PHONY: demo test lint bench clean
+
+# A mark, so that a broken installation is done again and a changed list is noticed.
+$(VENV)/installed: requirements.txt requirements-nodeps.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r requirements.txt
+	$(RUN) -m pip install --quiet --no-deps -r requirements-nodeps.txt
+	touch $@
+
+demo: $(VENV)/installed
+	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes 20
+	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --minutes $(MINUTES) --save-every 30
+	$(RUN) predict.py metadata/demo.json demo/prompt.musicxml --seconds 20 -o $(DEMO)/continuation.wav --picture --force
+	@echo "listen:  $(DEMO)/continuation.wav"
+	@echo "look:    $(DEMO)/continuation.png"
+
+test: $(VENV)/installed
+	$(RUN) -m pytest
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+bench: $(VENV)/installed
+	$(RUN) -m bench.speed
+
+clean:
+	rm -rf out .pytest_cache .ruff_cache

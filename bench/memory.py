@@ -1,0 +1,61 @@
+"""Resident memory of train.py on a synthetic corpus of one hour and of many."""
+
+import argparse
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from bench import resident_megabytes, start, table, wait_until
+
+RATE = 22050
+
+
+def write_hours(folder: Path, n_hours: int):
+    """One WAV file an hour: chords that change each second, different in every file."""
+    folder.mkdir()
+    t = np.arange(RATE) / RATE
+    for hour in range(n_hours):
+        random = np.random.default_rng(hour)
+        with soundfile.SoundFile(folder / f"{hour:03d}.wav", "w", RATE, 1, "PCM_16") as file:
+            for _ in range(60):
+                chords = 0.1 * np.sin(2 * np.pi * random.uniform(80, 2000, (4, 1)) * t).sum(0)
+                minute = np.concatenate([chords * gain for gain in random.uniform(0.2, 2, 60)])
+                file.write(minute + random.normal(0, 1e-3, len(minute)))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench.memory", description=__doc__)
+    parser.add_argument("--hours", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=120)
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for n_hours in (1, arguments.hours):
+            folder, metadata = Path(scratch) / f"in{n_hours}", Path(scratch) / f"h{n_hours}" / "run.json"
+            write_hours(folder, n_hours)
+            log = Path(scratch) / "log"
+            with open(log, "w") as stream:
+                process = start(
+                    "train.py", folder, "--metadata", metadata, "--steps", arguments.steps, "--save-every", 30,
+                    stderr=stream,
+                )  # fmt: skip
+                peaks = {"decoding": 0.0, "training": 0.0}
+
+                def sample(process=process, peaks=peaks, log=log):
+                    phase = "training" if "corpus:" in log.read_text() else "decoding"
+                    peaks[phase] = max(peaks[phase], resident_megabytes(process.pid))
+
+                wait_until(lambda process=process: process.poll() is not None, 3600, sample, every=0.2)
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, "train.py", log.read_text())
+            ready = next(line for line in log.read_text().splitlines() if line.startswith("corpus:"))
+            rows.append((f"{n_hours} h", *(f"{peak:.0f} MB" for peak in peaks.values()), ready.split("; ")[-1]))
+    table(rows, ("corpus", "peak while decoding", "peak of train.py", "corpus ready"))
+    print(f"difference: {float(rows[1][2].split()[0]) - float(rows[0][2].split()[0]):.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

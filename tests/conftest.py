@@ -1,0 +1,132 @@
+"""Shared inputs: real chorales played by the demo's synthesizer, a tiny configuration, a tiny run."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parents[1]
+PROMPT = ROOT / "demo" / "prompt.musicxml"
+TINY = {
+    "featurizer.sample_rate": 8000,
+    "featurizer.n_fft": 512,
+    "featurizer.hop_length": 128,
+    "model.hidden_size": 32,
+    "model.n_components": 24,
+    "model.n_books": 3,
+    "model.n_codes": 16,
+    "model.head_size": 16,
+    "training.batch_size": 4,
+    "training.n_frames": 8,
+    "training.windows_per_episode": 3,
+}
+
+
+def tiny_config(**changes):
+    """The smallest configuration that has every part; ``changes`` as in ``model__hidden_size=8``."""
+    from config import PRESETS, override
+
+    values = {**TINY, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return override(PRESETS["small"], [f"{key}={value}" for key, value in values.items()])
+
+
+def tiny_arguments() -> list[str]:
+    """The same on train.py's command line."""
+    return [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+
+
+def run(*arguments, cwd=ROOT, timeout=300, **keywords) -> subprocess.CompletedProcess:
+    """Run Python on ``arguments``; scripts are found from any folder."""
+    first, *rest = (str(a) for a in arguments)
+    first = str(ROOT / first) if first.endswith(".py") else first
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **keywords.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, first, *rest],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        **keywords,
+    )
+
+
+def train(recordings, metadata, *arguments, **keywords):
+    """A tiny training."""
+    return run(
+        "train.py", recordings, "--metadata", metadata, *tiny_arguments(), "--threads", 1, *arguments, **keywords
+    )
+
+
+def start_training(recordings, metadata, *arguments) -> subprocess.Popen:
+    """A tiny training in the background."""
+    command = [
+        sys.executable,
+        "train.py",
+        recordings,
+        "--metadata",
+        metadata,
+        *tiny_arguments(),
+        "--threads",
+        1,
+        *arguments,
+    ]
+    return subprocess.Popen([str(c) for c in command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, timeout=120):
+    """Wait until ``condition()`` holds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def assert_one_line(result: subprocess.CompletedProcess, *words: str):
+    """A user error: non-zero exit, one line, no traceback, and it names what matters."""
+    assert result.returncode != 0, result.stdout + result.stderr
+    lines = [line for line in result.stderr.strip().splitlines() if line.startswith(("train.py:", "predict.py:"))]
+    assert len(lines) == 1, result.stderr
+    assert lines[0] == result.stderr.strip().splitlines()[-1], result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory) -> Path:
+    """A folder of at least two minutes of chorales, FLAC."""
+    from demo.chorales import write_chorales
+
+    folder = tmp_path_factory.mktemp("recordings")
+    write_chorales(folder, 2.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(recordings, tmp_path_factory) -> Path:
+    """The metadata file of a run of 12 tiny steps. Read only."""
+    metadata = tmp_path_factory.mktemp("run") / "tiny.json"
+    result = train(recordings, metadata, "--steps", 12)
+    assert result.returncode == 0, result.stderr
+    return metadata
+
+
+@pytest.fixture
+def tone(tmp_path) -> Path:
+    """A WAV file of two seconds of a chord."""
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, chord(2.0, 22050), 22050)
+    return path
+
+
+def chord(seconds: float, sample_rate: int) -> np.ndarray:
+    """Three decaying partials, float32, full scale below 1."""
+    t = np.arange(int(seconds * sample_rate)) / sample_rate
+    tones = sum(np.sin(2 * np.pi * f * t) for f in (220.0, 277.18, 329.63))
+    return (0.2 * tones * np.exp(-0.5 * t)).astype(np.float32)

@@ -1,0 +1,116 @@
+"""Windows: a pure function of seed and step, split by recording."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from conftest import chord, tiny_config
+from corpus import open_corpus
+from dataset import AudioDataset, split, spread_chunks
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    for i in range(30):
+        soundfile.write(folder / f"{i:02d}.wav", chord(0.5 + i / 10, RATE) * (1 - i / 50), RATE)
+    return open_corpus(folder, folder / "store", RATE)
+
+
+def test_order_is_a_function_of_seed_and_step(corpus):
+    config = tiny_config()
+    training, _ = split(corpus, 0.1)
+    one, other = (AudioDataset(training, config.featurizer, config.training) for _ in range(2))
+    one[3], one[100]
+    assert torch.equal(one[7]["waveform"], other[7]["waveform"])
+    reseeded = AudioDataset(training, config.featurizer, tiny_config(training__seed=1).training)
+    assert not torch.equal(one[7]["waveform"], reseeded[7]["waveform"])
+
+
+def test_windows_of_an_episode_follow_each_other(corpus):
+    config = tiny_config(training__gain_db=0.0)
+    training, _ = split(corpus, 0.1)
+    dataset = AudioDataset(training, config.featurizer, config.training)
+    hop = config.training.n_frames * config.featurizer.hop_length
+    for step in range(6):
+        now, then = dataset[step], dataset[step + 1]
+        assert now["starts_episode"] == (step % 3 == 0)
+        if not then["starts_episode"]:
+            torch.testing.assert_close(now["waveform"][:, hop:], then["waveform"][:, : -hop or None])
+
+
+def test_split_is_by_recording_and_stays(corpus):
+    training, held = split(corpus, 0.2)
+    names = {s.recording.name for s in training}, {s.recording.name for s in held}
+    assert not names[0] & names[1]
+    assert len(names[0]) + len(names[1]) == 30
+    assert 1 <= len(names[1]) <= 15
+    import dataclasses
+
+    smaller = dataclasses.replace(corpus, recordings=corpus.recordings[:20])
+    for half, segments in zip(names, split(smaller, 0.2), strict=True):
+        assert {s.recording.name for s in segments} <= half  # a name keeps its side
+
+
+def test_one_recording_gives_its_end_away(corpus):
+    import dataclasses
+
+    single = dataclasses.replace(corpus, recordings=corpus.recordings[-1:])
+    (training,), (held,) = split(single, 0.1)
+    assert training.stop == held.start and held.stop == single.recordings[0].n_samples
+    assert held.n_samples == pytest.approx(0.1 * single.recordings[0].n_samples, abs=2)
+
+
+def test_short_recordings_are_padded_and_masked(corpus):
+    config = tiny_config(training__n_frames=100)
+    dataset = AudioDataset(split(corpus, 0.1)[0], config.featurizer, config.training)
+    item = dataset[0]
+    for waveform, n_valid in zip(item["waveform"], item["n_valid"], strict=True):
+        assert 0 < n_valid <= 3.5 * RATE
+        assert not waveform[n_valid:].any()
+
+
+def test_a_short_recording_is_walked_again(corpus):
+    """No window of an episode is all padding, however short the recording."""
+    import dataclasses
+
+    short = dataclasses.replace(corpus, recordings=corpus.recordings[:2])
+    config = tiny_config(training__windows_per_episode=8)
+    dataset = AudioDataset(split(short, 0.1)[0], config.featurizer, config.training)
+    for step in range(16):
+        assert (dataset[step]["n_valid"] >= config.featurizer.n_fft).all()
+
+
+def test_every_second_is_drawn_alike(corpus):
+    """Long recordings are drawn in proportion to their length, within 25 %."""
+    config = tiny_config(training__windows_per_episode=1, training__batch_size=64)
+    segments = split(corpus, 0.1)[0]
+    dataset = AudioDataset(segments, config.featurizer, config.training)
+    counts = np.zeros(len(segments))
+    for segment in segments:
+        object.__setattr__(segment, "read", None)
+    original = type(segments[0]).read
+    for i, segment in enumerate(segments):
+
+        def read(start, n_samples, i=i, segment=segment):
+            counts[i] += 1
+            return original(segment, start, n_samples)
+
+        object.__setattr__(segment, "read", read)
+    for step in range(60):
+        dataset[step]
+    expected = np.array([s.n_samples for s in segments], float)
+    expected *= counts.sum() / expected.sum()
+    assert abs(counts / expected - 1).max() < 0.4
+    assert abs(counts / expected - 1).mean() < 0.12
+
+
+def test_chunks_are_spread_over_everything(corpus):
+    segments = split(corpus, 0.1)[0]
+    chunks = list(spread_chunks(segments, 10_000, 1000, seed=0))
+    total = sum(s.n_samples for s in segments)
+    assert len(chunks) == total // 1000
+    assert all(c.shape == (1000,) for c in chunks)

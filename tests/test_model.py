@@ -1,0 +1,267 @@
+"""Codec, LSTM and rollout."""
+
+import itertools
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from codec import ResidualCodec, fit_codec
+from config import PRESETS, FeaturizerConfig, ModelConfig
+from conftest import tiny_config
+from corpus import open_corpus
+from dataset import split
+from featurizer import DB, Featurizer
+from model_definition import build_model, sample
+from predictor import Predictor
+from trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def corpus(recordings, tmp_path_factory):
+    return open_corpus(recordings, tmp_path_factory.mktemp("store"), 8000)
+
+
+@pytest.fixture(scope="module")
+def trainer(corpus):
+    """A tiny model of real music, 200 steps old."""
+    torch.set_num_threads(1)
+    trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
+    trainer.fit()
+    for _ in range(200):
+        trainer.train_step()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def predictor(trainer):
+    return Predictor.from_state(trainer.config, trainer.state())
+
+
+@pytest.fixture(scope="module")
+def frames(corpus):
+    """Log-magnitude ``[n_chunks, 64, n_bins]`` of the chorales at 8 kHz."""
+    featurizer = Featurizer(FeaturizerConfig(8000, 512, 128))
+    waveform = torch.from_numpy(corpus.recordings[0].read(0, 512 + 128 * (64 * 20 - 1)))
+    return featurizer.log_magnitude(waveform).reshape(20, 64, 257).numpy()
+
+
+def test_every_book_lowers_the_error(frames):
+    """Residual quantization: with each book the weighted error falls by at least 3 %."""
+    codec = ResidualCodec(257, 32, 5, 32)
+    fit_codec(codec, frames, 8000, seed=0)
+    vectors = codec.project(torch.from_numpy(frames))
+    codes = codec.encode(torch.from_numpy(frames))
+    errors = [float(vectors.square().sum())]
+    residual = vectors.clone()
+    for book in range(5):
+        residual = residual - codec.books[book][codes[..., book]]
+        errors.append(float(residual.square().sum()))
+    assert all(after < 0.97 * before for before, after in itertools.pairwise(errors)), errors
+
+
+def test_codes_survive_decoding(frames):
+    """Decoding is a right inverse of encoding but for ties: 95 % of the first codes stay."""
+    codec = ResidualCodec(257, 32, 5, 32)
+    fit_codec(codec, frames, 8000, seed=0)
+    codes = codec.encode(torch.from_numpy(frames))
+    again = codec.encode(codec.decode(codes))
+    assert float((codes[..., 0] == again[..., 0]).float().mean()) > 0.95
+
+
+def test_texture_restores_the_spread(frames):
+    """Drawn residuals have the true residuals' width within 10 % and correlation in time within 0.1."""
+    codec = ResidualCodec(257, 32, 5, 32)
+    fit_codec(codec, frames, 8000, seed=0)
+    true = torch.from_numpy(frames).clamp(min=-100 / DB)
+    codes = codec.encode(true)
+    residual = true - codec.decode(codes)
+    generator = torch.Generator().manual_seed(0)
+    drift, drawn = codec.start_texture(true[:, 0], codes[:, 0]), []
+    for t in range(64):
+        texture, drift = codec.texture(codes[:, t, 0], drift, generator)
+        drawn.append(texture)
+    drawn = torch.stack(drawn, 1)
+    assert float(drawn.std() / residual.std()) == pytest.approx(1, abs=0.1)
+
+    def persistence(x):
+        return float((x[:, 1:] * x[:, :-1]).mean() / x.square().mean())
+
+    assert persistence(drawn) == pytest.approx(persistence(residual), abs=0.1)
+
+
+def test_a_corpus_of_fewer_frames_than_codes():
+    codec = ResidualCodec(33, 16, 3, 64)
+    chunks = np.random.default_rng(0).normal(-5, 1, (1, 10, 33)).astype(np.float32)
+    fit_codec(codec, chunks, 8000, seed=0)
+    assert torch.isfinite(codec.decode(torch.randint(0, 64, (5, 3)))).all()
+
+
+def test_sampling_follows_the_softmax():
+    """Frequencies within 3 standard errors of the softmax at a temperature; top-k cuts exactly."""
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    generator = torch.Generator().manual_seed(0)
+    n = 20000
+    for temperature in (0.5, 1.0, 2.0):
+        expected = (logits[0] / temperature).softmax(0)
+        drawn = sample(logits.expand(n, 4), temperature, 0, generator)
+        frequency = torch.bincount(drawn, minlength=4) / n
+        assert ((frequency - expected).abs() < 3 * (expected * (1 - expected) / n).sqrt() + 1e-3).all()
+    assert set(sample(logits.expand(n, 4), 1.0, 2, generator).tolist()) == {0, 1}
+    assert set(sample(logits.expand(n, 4), 0.0, 0, generator).tolist()) == {0}
+
+
+def test_a_step_equals_the_sequence(predictor, frames):
+    """The one-frame step of the rollout gives what the LSTM gives over the whole sequence."""
+    model = predictor.model
+    codes = model.codec.encode(torch.from_numpy(frames[:3]))
+    with torch.inference_mode():
+        whole, _ = model._run(model._embed(codes).transpose(0, 1), None)
+        padded = torch.cat([torch.from_numpy(frames[:3]), torch.zeros(3, 64, 257)], dim=-1)
+        _, state, _, weights, _ = model.start(padded[:, :2])
+        for t in range(1, 20):
+            output, state = model._step(model._embed(codes[:, t]), state, weights)
+            torch.testing.assert_close(output, whole[t], atol=1e-4, rtol=1e-4)
+
+
+def test_the_books_of_a_frame_depend_on_each_other(predictor):
+    """Book b's softmax sees the codes of the books before it."""
+    model = predictor.model
+    context = torch.randn(1, model.config.head_size)
+    a, b = (model._logits(context + model._embed_sampled(torch.tensor([c]), 0), 1) for c in (0, 5))
+    assert float((a - b).detach().abs().max()) > 1e-3
+
+
+def test_training_learns_and_beats_knowing_nothing(trainer, corpus):
+    """200 tiny steps: held-out loss below 70 % of a uniform guess."""
+    loss = trainer.held_out_loss(split(corpus, 0.1)[1])
+    assert loss < 0.7 * np.log(trainer.config.model.n_codes)
+
+
+def test_held_out_loss_changes_nothing(trainer, corpus):
+    before = trainer.state().tensors
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    trainer.held_out_loss(split(corpus, 0.1)[1])
+    after = trainer.state().tensors
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_bad_batch_is_skipped(trainer, monkeypatch):
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    original = trainer.model.loss
+
+    def broken(*arguments):
+        loss, state, losses = original(*arguments)
+        return loss * float("nan"), state, losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.model, "loss", broken)
+        trainer.train_step()
+    assert trainer.n_skipped == 1
+    assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
+
+
+@pytest.mark.parametrize("n_prompt", [1, 100, 512, 5000, 5001])
+def test_continuation_starts_with_the_prompt(predictor, corpus, n_prompt):
+    """Any prompt length: the prompt to the sample but for the crossfade, then exactly N hops."""
+    from phase import CROSSFADE
+
+    prompt = torch.from_numpy(corpus.recordings[0].read(20000, n_prompt))[None]
+    out = predictor.continue_(prompt, 7)
+    assert out.shape == (1, n_prompt + 7 * 128)
+    kept = max(0, n_prompt - CROSSFADE)
+    assert torch.equal(out[:, :kept], prompt[:, :kept])
+    assert torch.isfinite(out).all()
+
+
+def test_same_seed_same_samples(predictor, corpus):
+    prompt = torch.from_numpy(corpus.recordings[0].read(20000, 8000))[None]
+    one, again, other = (predictor.continue_(prompt, 300, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_blocks_join_without_a_click(predictor, corpus, monkeypatch):
+    """A rollout in blocks of 16 frames has no larger steps at its joins than elsewhere."""
+    import predictor as module
+
+    prompt = torch.from_numpy(corpus.recordings[0].read(20000, 8000))[None]
+    monkeypatch.setattr(module, "BLOCK", 16)
+    out = predictor.continue_(prompt, 320)[0]
+    steps = out.diff().abs()
+    joins = 8000 + 16 * 128 * torch.arange(20)
+    assert steps[joins - 1].mean() < 2 * steps[8000:].mean()
+    assert steps[joins - 1].max() <= steps[8000:].max()
+
+
+def test_batch_members_are_whole_continuations(predictor, corpus):
+    prompts = torch.stack([torch.from_numpy(corpus.recordings[0].read(s, 8000)) for s in (8000, 30000)])
+    out = predictor.continue_(prompts, 50)
+    assert out.shape == (2, 8000 + 50 * 128)
+    assert not torch.equal(out[0, 8000:], out[1, 8000:])
+
+
+def test_n_frames_must_be_positive(predictor):
+    with pytest.raises(ValueError):
+        predictor.continue_(torch.zeros(1, 8000), 0)
+
+
+def test_music_moves(predictor, corpus):
+    """The continuation is no drone: its spectral flux is at least half of the recording's."""
+    prompt = torch.from_numpy(corpus.recordings[0].read(20000, 16000))[None]
+    out = predictor.continue_(prompt, 500)[:, 16000:]
+    featurizer = Featurizer(FeaturizerConfig(8000, 512, 128))
+    codec = predictor.model.codec
+
+    def flux(waveform):
+        return float(codec.project(featurizer.log_magnitude(waveform))[..., :8].diff(dim=1).norm(dim=-1).mean())
+
+    real = torch.from_numpy(corpus.recordings[0].read(20000, 64000))[None]
+    assert flux(out) > 0.5 * flux(real)
+
+
+def test_original_is_the_literal_design(corpus):
+    """One target a window of ten raw frames, plain MSE, its own output fed back."""
+    from config import override
+
+    config = override(
+        PRESETS["original"], ["model.hidden_size=16", "training.batch_size=3", "featurizer.sample_rate=8000"]
+    )
+    assert config.model == ModelConfig(head="regression", hidden_size=16, dropout=0.0)
+    trainer = Trainer(config, split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
+    assert trainer.frames_per_step == 3
+    batch = trainer.dataset[0]
+    features, _ = trainer._features(batch["waveform"], batch["n_valid"])
+    assert features.shape == (3, 11, 1026)
+    loss, _, _ = trainer.model.loss(features)
+    raw = torch.cat([features[..., :513].exp(), features[..., 513:]], -1)
+    window, _ = trainer.model.lstm(raw[:, :10].transpose(0, 1))
+    expected = (trainer.model.output(window[-1]) - raw[:, 10]).square().mean()
+    torch.testing.assert_close(loss, expected)
+    trainer.train_step()
+    out = Predictor.from_state(config, trainer.state()).continue_(torch.randn(1, 8000), 20)
+    assert out.shape == (1, 8000 + 20 * 256)
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_presets_build(preset):
+    config = PRESETS[preset]
+    model = build_model(config.featurizer, config.model)
+    assert sum(p.numel() for p in model.parameters()) > 1e6
+
+
+def test_audio_prompt_at_the_corpus_level(predictor):
+    quiet = 1e-3 * torch.randn(1, 8000)
+    matched = predictor.match_level(quiet)
+    assert float(matched.square().mean().sqrt()) == pytest.approx(predictor.level, rel=1e-4)
+
+
+def test_written_audio_is_what_was_generated(tmp_path, predictor, corpus):
+    """PCM_24 keeps the float waveform within half a step."""
+    prompt = torch.from_numpy(corpus.recordings[0].read(20000, 8000))[None]
+    out = predictor.continue_(prompt, 20)[0].clamp(-0.99, 0.99)
+    soundfile.write(tmp_path / "x.wav", out.numpy(), 8000, subtype="PCM_24")
+    again = soundfile.read(tmp_path / "x.wav", dtype="float32")[0]
+    assert np.abs(again - out.numpy()).max() <= 2**-22

@@ -1,0 +1,350 @@
+"""predict.py from the outside: prompts, output, bad input."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+
+from checkpoint import load_run
+from conftest import PROMPT, assert_one_line, chord, run, start_training, wait_for
+
+RATE = 8000
+NOTE = "<note><pitch><step>{}</step><octave>4</octave></pitch><duration>{}</duration><type>quarter</type></note>"
+REST = "<note><rest/><duration>4</duration></note>"
+
+
+def musicxml(notes: str, head: str = "") -> str:
+    """One part of one measure, 4/4, quarter = 1 division."""
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>{head}<score-partwise version="4.0"><part-list><score-part id="P1">'
+        '<part-name>Piano</part-name></score-part></part-list><part id="P1"><measure number="1"><attributes>'
+        "<divisions>1</divisions><time><beats>4</beats><beat-type>4</beat-type></time></attributes>"
+        f"{notes}</measure></part></score-partwise>"
+    )
+
+
+SCALE = musicxml("".join(NOTE.format(step, 1) for step in "CDEF"))
+
+
+def predict(metadata, prompt, out, *arguments, **keywords):
+    return run("predict.py", metadata, prompt, "-o", out, *arguments, **keywords)
+
+
+def container(score: str, path: str = "score.xml") -> bytes:
+    """A compressed score (.mxl)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(
+            "META-INF/container.xml",
+            f'<?xml version="1.0"?><container><rootfiles><rootfile full-path="{path}"/></rootfiles></container>',
+        )
+        archive.writestr(path, score)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    """The same scale as plain and compressed MusicXML and as MIDI."""
+    from score import midi_of_musicxml
+
+    folder = tmp_path_factory.mktemp("prompts")
+    (folder / "scale.musicxml").write_text(SCALE)
+    (folder / "scale.xml").write_bytes(SCALE.replace("UTF-8", "UTF-16").encode("utf-16"))
+    (folder / "scale.mxl").write_bytes(container(SCALE))
+    (folder / "scale.mid").write_bytes(midi_of_musicxml(SCALE.encode()))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["scale.musicxml", "scale.xml", "scale.mxl", "scale.mid"])
+def test_scores_sound_at_their_pitches(prompts, name):
+    """Four quarters at 120 a minute: 2 s, and each note's fundamental is the strongest of the scale."""
+    from prompt import load_prompt
+
+    waveform = load_prompt(prompts / name, 22050)
+    assert len(waveform) == pytest.approx(2 * 22050, abs=10)
+    for i, frequency in enumerate((261.63, 293.66, 329.63, 349.23)):
+        part = waveform[i * 11025 + 1000 : i * 11025 + 9000]
+        t = np.arange(len(part)) / 22050
+        levels = {f: abs((part * np.exp(-2j * np.pi * f * t)).sum()) for f in (261.63, 293.66, 329.63, 349.23)}
+        assert max(levels, key=levels.get) == frequency
+
+
+def test_output_is_the_prompt_and_n_frames_more(tiny_run, tone, tmp_path):
+    """The prompt at the corpus' level, then N hops; 24 bits at the model's rate; no clipping."""
+    out = tmp_path / "o.wav"
+    result = predict(tiny_run, tone, out, "--frames", 50, "--picture")
+    assert result.returncode == 0, result.stderr
+    waveform, rate = soundfile.read(out, dtype="float32")
+    info = soundfile.info(out)
+    assert (rate, info.channels, info.subtype) == (RATE, 1, "PCM_24")
+    assert len(waveform) == 2 * RATE + 50 * 128
+    level = load_run(tiny_run)[1].info["level"]
+    assert abs(waveform).max() < 1
+    prompt = waveform[: 2 * RATE - 256]
+    import soxr
+
+    original = soxr.resample(chord(2.0, 22050), 22050, RATE)[: len(prompt)]
+    gain = float((prompt * original).sum() / (original**2).sum())
+    np.testing.assert_allclose(prompt, gain * original, atol=2e-3)
+    if abs(waveform).max() < 0.98:
+        rms = np.sqrt((waveform[: 2 * RATE] ** 2).mean())
+        assert rms == pytest.approx(level, rel=0.05)
+    assert (tmp_path / "o.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_seed_same_bytes(tiny_run, tone, tmp_path):
+    outs = [tmp_path / f"{i}.wav" for i in range(3)]
+    for out, seed in zip(outs, (4, 4, 5), strict=True):
+        assert predict(tiny_run, tone, out, "--frames", 40, "--seed", seed).returncode == 0
+    one, again, other = (out.read_bytes() for out in outs)
+    assert one == again != other
+
+
+def test_only_new_is_the_rest_of_the_whole(tiny_run, tone, tmp_path):
+    assert predict(tiny_run, tone, tmp_path / "a.wav", "--frames", 40).returncode == 0
+    assert predict(tiny_run, tone, tmp_path / "b.wav", "--frames", 40, "--only-new").returncode == 0
+    whole, new = (soundfile.read(tmp_path / name, dtype="int32")[0] for name in ("a.wav", "b.wav"))
+    assert np.array_equal(whole[-40 * 128 :], new)
+
+
+def test_seconds_temperature_and_top_k(tiny_run, tone, tmp_path):
+    result = predict(tiny_run, tone, tmp_path / "a.wav", "--seconds", 1.6, "--temperature", 0, "--top-k", 3)
+    assert result.returncode == 0 and "100 frames" not in result.stdout
+    assert soundfile.info(tmp_path / "a.wav").frames == 2 * RATE + 100 * 128
+
+
+def test_score_prompt_end_to_end(tiny_run, tmp_path):
+    result = predict(tiny_run, PROMPT, tmp_path / "a.wav", "--seconds", 2)
+    assert result.returncode == 0, result.stderr
+    assert soundfile.info(tmp_path / "a.wav").duration > 20
+
+
+def test_default_name_is_beside_you_and_never_overwrites(tiny_run, tone, tmp_path):
+    for expected in (0, 1):
+        result = run("predict.py", tiny_run, tone, "--frames", 5, cwd=tmp_path)
+        assert result.returncode == expected
+    assert_one_line(result, "tone-next.wav", "--force")
+    before = (tmp_path / "tone-next.wav").read_bytes()
+    assert run("predict.py", tiny_run, tone, "--frames", 6, "--force", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "tone-next.wav").read_bytes() != before
+
+
+def test_newest_state_while_training_runs(recordings, tone, tmp_path):
+    """Another process saves without pause: every answer is by a complete, ever newer state."""
+    metadata = tmp_path / "m.json"
+    process = start_training(recordings, metadata, "--minutes", 60, "--save-every", 0.01, "--no-preview")
+    try:
+        wait_for((tmp_path / "m" / "state.safetensors").exists)
+        steps = []
+        for i in range(3):
+            result = predict(metadata, tone, tmp_path / f"{i}.wav", "--frames", 20)
+            assert result.returncode == 0, result.stderr
+            steps.append(int(result.stdout.split("by step ")[1].split(",")[0]))
+    finally:
+        process.kill()
+        process.communicate()
+    assert steps == sorted(steps) and steps[0] < steps[-1]
+
+
+def bad_prompt(case, folder):
+    """A prompt that cannot be played, and words that its line must have."""
+    path = folder / "prompt.musicxml"
+    if case == "missing":
+        return folder / "nowhere.mid", ["no such file"]
+    if case == "folder":
+        return folder, ["not a file"]
+    text, words = {
+        "empty file": ("", ["empty"]),
+        "no score": ("hello", ["not XML"]),
+        "html": ("<html/>", ["not MusicXML"]),
+        "no notes": (musicxml(""), ["no notes"]),
+        "rests only": (musicxml(REST * 3), ["no notes"]),
+        "broken": (SCALE[:-40], ["not XML"]),
+        "too many notes": (musicxml(NOTE.format("C", 1) * 100_000), ["100000 notes", "shorten"]),
+        "xml bomb": (
+            musicxml(
+                "&f;",
+                '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
+                + "".join(f'<!ENTITY {b} "{("&" + a + ";") * 10}">' for a, b in zip("abcde", "bcdef", strict=True))
+                + "]>",
+            ),
+            ["entities"],
+        ),
+        "external entity": (musicxml("&e;", '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'), ["entities"]),
+        "endless note": (musicxml(NOTE.format("C", 10**12)), ["corrupt"]),
+    }.get(case, (None, None))
+    if text is not None:
+        path.write_text(text)
+        return path, words
+    path = folder / {"midi": "x.mid", "zip": "x.mxl", "audio": "x.wav"}[case.split()[0]]
+    blob, words = {
+        "midi that is none": (b"RIFFxxxx", ["not"]),
+        "midi truncated": (b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\xff\xff", [""]),
+        "midi without notes": (b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f\0", ["no notes"]),
+        "zip that is none": (b"PK\3\4" + b"x" * 50, ["compressed"]),
+        "zip bomb": (container(" " * (64 << 20)), ["zip bomb"]),
+        "zip without score": (container("x", "score.txt"), ["not XML"]),
+        "audio that is none": (b"hello" * 20, ["not an audio file"]),
+        "audio empty": (b"", ["empty"]),
+    }.get(case, (None, None))
+    if blob is not None:
+        path.write_bytes(blob)
+        return path, words
+    wave = {"audio silent": np.zeros(RATE), "audio nan": np.full(RATE, np.nan)}[case]
+    soundfile.write(path, wave, RATE, subtype="FLOAT")
+    return path, ["silent" if case == "audio silent" else "not finite"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "missing",
+        "folder",
+        "empty file",
+        "no score",
+        "html",
+        "no notes",
+        "rests only",
+        "broken",
+        "too many notes",
+        "xml bomb",
+        "external entity",
+        "endless note",
+        "midi that is none",
+        "midi truncated",
+        "midi without notes",
+        "zip that is none",
+        "zip bomb",
+        "zip without score",
+        "audio that is none",
+        "audio empty",
+        "audio silent",
+        "audio nan",
+    ],
+)
+def test_bad_prompts_get_one_line(tiny_run, tmp_path, case):
+    """One line that names the file, and nothing is written."""
+    path, words = bad_prompt(case, tmp_path)
+    result = predict(tiny_run, path, tmp_path / "out.wav", "--frames", 10, timeout=60)
+    assert_one_line(result, str(path), *words)
+    assert not (tmp_path / "out.wav").exists() and not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["--frames", 0], "--frames 0"),
+        (["--frames", -3], "--frames -3"),
+        (["--frames", 10**12], "--frames 10000"),
+        (["--seconds", 0], "--seconds 0"),
+        (["--seconds", "nan"], "--seconds nan"),
+        (["--seconds", 1e9], "--seconds"),
+        (["--frames", 5, "--temperature", -1], "--temperature"),
+        (["--frames", 5, "--top-k", -1], "--top-k"),
+        (["--frames", 5, "--seed", -1], "--seed"),
+        (["--frames", 5, "--threads", 0], "--threads"),
+    ],
+)
+def test_bad_numbers_get_one_line(tiny_run, tone, tmp_path, words, named):
+    assert_one_line(predict(tiny_run, tone, tmp_path / "out.wav", *words), named)
+    assert not (tmp_path / "out.wav").exists()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "exists",
+        "no folder",
+        "folder",
+        "not wav",
+        "the prompt",
+        "missing metadata",
+        "foreign metadata",
+        "newer metadata",
+        "no state",
+        "damaged state",
+        "foreign state",
+        "state of another run",
+    ],
+)
+def test_bad_files_get_one_line(tiny_run, tone, tmp_path, case):
+    import json
+    import shutil
+
+    metadata, out, words, prompt = tmp_path / "tiny.json", tmp_path / "out.wav", [], tone
+    shutil.copy(tiny_run, metadata)
+    shutil.copytree(tiny_run.parent / "tiny", tmp_path / "tiny")
+    state = tmp_path / "tiny" / "state.safetensors"
+    if case == "exists":
+        out.write_text("mine")
+        words = [str(out), "--force"]
+    elif case == "no folder":
+        out, words = tmp_path / "nowhere" / "out.wav", ["nowhere", "make it"]
+    elif case == "folder":
+        out.mkdir()
+        words = [str(out), "folder"]
+    elif case == "not wav":
+        out, words = tmp_path / "out.ogg", ["out.ogg", ".wav"]
+    elif case == "the prompt":
+        out, words = tone, [str(tone)]
+    elif case == "missing metadata":
+        metadata.unlink()
+        words = [str(metadata), "train"]
+    elif case == "foreign metadata":
+        metadata.write_text('{"a": 1}')
+        words = [str(metadata), "not a metadata file"]
+    elif case == "newer metadata":
+        metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "format_version": 99}))
+        words = [str(metadata), "newer"]
+    elif case == "no state":
+        state.unlink()
+        words = [str(state), "no state yet"]
+    elif case == "damaged state":
+        blob = bytearray(state.read_bytes())
+        blob[len(blob) // 3] ^= 4
+        state.write_bytes(blob)
+        words = [str(state), "damaged"]
+    elif case == "foreign state":
+        state.write_bytes(b"PK\3\4 something else")
+        words = [str(state)]
+    else:
+        from checkpoint import save_state
+
+        save_state(state, {}, {"config": {}})
+        words = [str(state), "belong"]
+    result = predict(metadata, prompt, out, "--frames", 5)
+    assert_one_line(result, *words)
+    if case == "exists":
+        assert out.read_text() == "mine"
+
+
+def test_disk_full_leaves_nothing_half_written(tiny_run, tone, tmp_path):
+    def full():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    result = predict(tiny_run, tone, tmp_path / "out.wav", "--frames", 50, preexec_fn=full)
+    assert_one_line(result, "out.wav", "disk space")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tone.wav"]
+
+
+def test_a_slow_score_is_given_up(prompts, monkeypatch):
+    """Time is bounded whatever the score does."""
+    import prompt as module
+    from errors import UserError
+
+    monkeypatch.setattr(module, "SCORE_TIMEOUT", 0.01)
+    with pytest.raises(UserError, match="takes more than"):
+        module.load_prompt(prompts / "scale.mxl", RATE)
+
+
+def test_the_prompt_folder_stays_clean(prompts):
+    """No cache, no converted score beside the user's file."""
+    from prompt import load_prompt
+
+    before = sorted(prompts.iterdir())
+    load_prompt(prompts / "scale.mxl", RATE)
+    assert sorted(prompts.iterdir()) == before

@@ -1,0 +1,89 @@
+"""Every command of the README is run, shortened where it says how long."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import regex
+
+from conftest import ROOT, TINY
+
+# What makes a command short; everything else runs as it stands.
+SHORTER = [
+    (r"--minutes \d+", "--steps 3"),
+    (r"--steps 4000", "--steps 3"),
+    (r"(python train.py .*)", r"\1 " + " ".join(f"--set {key}={value}" for key, value in TINY.items())),
+    (r"hidden_size=768 (.*) --set model.hidden_size=32", r"hidden_size=48 \1"),
+    (r"(--preset original.*?) --set .*", r"\1 --set model.hidden_size=16"),
+    (r"bench.speed", "bench.speed --rounds 1 --seconds 1"),
+    (r"bench.live recordings", "bench.live recordings --prompts 1"),
+    (r"bench.crash", "bench.crash --kills 2 --loads 50"),
+    (r"bench.memory", "bench.memory --hours 2 --steps 2"),
+    (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
+    (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
+    (r"^source .*", "true"),  # the environment is the one that runs this
+]
+
+
+def commands() -> list[str]:
+    """Lines of the bash blocks."""
+    blocks = regex.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), regex.DOTALL)
+    return [line for block in blocks for line in block.strip().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def clone(recordings, tmp_path_factory):
+    """A copy of the project with a folder of recordings, as a user would have it."""
+    folder = tmp_path_factory.mktemp("clone") / "nextframe"
+    skip = shutil.ignore_patterns(".git", ".venv", "out", "__pycache__", "*.pcm", "pcm-*", ".*_cache")
+    shutil.copytree(ROOT, folder, ignore=skip)
+    shutil.copytree(recordings, folder / "recordings")
+    shutil.copy(sorted(recordings.iterdir())[0], folder / "recordings" / "song.flac")
+    (folder / "venv").mkdir()
+    (folder / "venv" / "installed").touch()
+    return folder
+
+
+def shortened(command: str, folder) -> str:
+    for pattern, replacement in SHORTER:
+        command = regex.sub(pattern, replacement, command)
+    command = command.replace("{python}", shlex.quote(sys.executable)).replace("{venv}", str(folder / "venv"))
+    return regex.sub(r"^python ", shlex.quote(sys.executable) + " ", command)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(clone, command):
+    if command.startswith("tensorboard"):
+        pytest.importorskip("tensorboard")
+        result = subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True)
+        assert result.returncode == 0 and list(clone.glob("metadata/*/tensorboard/events*"))
+        return
+    environment = {**os.environ, "PYTHONPATH": ""}
+    result = subprocess.run(
+        shortened(command, clone), shell=True, cwd=clone, capture_output=True, text=True, timeout=400, env=environment
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    if command == "make demo":
+        assert (clone / "out/demo/continuation.wav").stat().st_size > 1e6
+        assert "continuation.png" in result.stdout
+    for name in regex.findall(r"-o (\S+)", command):
+        assert (clone / name).stat().st_size > 10_000
+
+
+def test_options_are_those_of_the_scripts():
+    """Each option of the scripts stands in the README, and no other."""
+    text = (ROOT / "README.md").read_text()
+    for script in ("train.py", "predict.py"):
+        section = text.split(f"## {script}")[1].split("\n## ")[0]
+        shown = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+        options = set(regex.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
+        assert set(regex.findall(r"--[a-z][a-z-]+", section)) == options
+
+
+def test_the_file_tree_is_complete():
+    tree = (ROOT / "README.md").read_text().split("## How it works")[1]
+    for path in ROOT.glob("*.py"):
+        assert path.name in tree
