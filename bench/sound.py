@@ -1,0 +1,355 @@
+"""How near a model's sound comes to the recordings that it was not trained on: one table, with yardsticks.
+
+Every row continues the same held-out prompts. Above the models stand what really follows and what the
+phase and the codec alone make of it, below them stands noise. A number says something by its distance
+to these. All levels are relative to a prompt at the corpus' median level, as the model hears it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import sys
+import time
+from pathlib import Path
+
+from bench import start
+from bench.protocol import Protocol, embed_all, make_protocol
+from config import PRESETS
+from errors import UserError, exit_status
+
+BATCH = 8
+SLACK = 0.2  # s that a row may end too early: what remakes phases needs frames after the last
+RUN_SECONDS = 8.0  # of a drone, or of noise, that nobody would call music
+LOUDNESS_DROP, TAIL_SECONDS = 20.0, 5.0  # dB below the usual, and for how long: a rollout that has died
+PER_SECOND = ("loudness", "bandwidth", "flatness", "flux")
+MOVEMENT = ("onsets", "flux", "self_similarity")
+
+
+# -- one row -----------------------------------------------------------------------------------
+
+
+def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, music: bool = True) -> dict:
+    """All figures of one way to continue the protocol's prompts.
+
+    Args:
+        waveforms: ``[n_prompts, n_samples]`` with the prompt; at most :data:`SLACK` may be missing at the end.
+        long_waveforms: ``[k, n_samples]`` with the prompt; without them the short ones are looked at.
+        music: look for notes and copies too, which takes the longest.
+
+    Raises:
+        ValueError: too few or too short waveforms.
+    """
+    import numpy as np
+
+    import metrics
+
+    p, rate = protocol, protocol.sample_rate
+    if len(waveforms) != len(p.real):
+        raise ValueError(f"{len(waveforms)} waveforms for {len(p.real)} prompts")
+    waveforms, is_real = np.asarray(waveforms, np.float32)[:, : p.n_prompt + p.n_piece], waveforms is p.real
+    missing = p.n_prompt + p.n_piece - waveforms.shape[1]
+    if missing > SLACK * rate:
+        raise ValueError(f"{name}: {missing / rate:.2f} s too short; {p.n_piece / rate:.1f} s follow each prompt")
+    waveforms = np.pad(waveforms, ((0, 0), (0, missing)))
+    pieces, row = waveforms[:, p.n_prompt :], {"row": name, "sample_rate": rate}
+    embeddings = p.real_embeddings if is_real else embed_all(p.network, pieces, rate)
+
+    def distance(indices):
+        return metrics.frechet_distance(p.reference, np.concatenate(embeddings[indices]))
+
+    row["fad"] = distance(np.arange(len(pieces)))
+    row["fad_interval"] = metrics.bootstrap_interval(distance, len(pieces), 100, p.seed, centre=True)
+    row["fad_ratio"] = row["fad"] / metrics.frechet_distance(p.reference, np.concatenate(p.real_embeddings))
+    if not is_real:
+        groups = np.repeat(p.groups, embeddings.shape[1])
+        real, made = np.concatenate(p.real_embeddings), np.concatenate(embeddings)
+        row["classifier"] = metrics.classifier_accuracy(real, made, groups, groups, p.seed)
+    long = waveforms if long_waveforms is None else np.asarray(long_waveforms, np.float32)
+    row.update(long_figures(p, long[:, p.n_prompt :]))
+    moves = [metrics.movement(piece, rate) for piece in pieces]
+    for figure in MOVEMENT:
+        band, values = p.bands.get(f"movement_{figure}"), [move[figure] for move in moves]
+        row[f"movement_{figure}"] = float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+        row[f"usual_{figure}"] = 1 - metrics.share_outside(values, band[10], band[90]) if band else math.nan
+    joins = [metrics.join_figures(w, p.n_prompt, rate) for w in waveforms]
+    levels = np.abs([j["level_step"] for j in joins])
+    row["join_smooth"] = np.mean([j["step"] <= 1 for j in joins])
+    row["join_level_median"], row["join_level_within_2db"] = np.median(levels), np.mean(levels <= 2)
+    if music:
+        row.update(copy_row(p, pieces))
+    if music and p.transcriber is not None:
+        row.update(note_row(p, waveforms))
+    return row
+
+
+def long_figures(protocol: Protocol, pieces) -> dict:
+    """Seconds outside the corpus' usual range, and rollouts that end as no music does. ``[k, n_samples]``"""
+    import numpy as np
+
+    import metrics
+
+    rate, bands = protocol.sample_rate, protocol.bands
+    figures = [metrics.spectral_figures(piece, rate) for piece in pieces]
+    row = {"long_seconds": pieces.shape[1] / rate, "long_rollouts": len(pieces)}
+    for name in PER_SECOND:
+        values = np.concatenate([f[name] for f in figures])
+        row[f"outside_{name}"] = metrics.share_outside(values, bands[name][5], bands[name][95])
+    ends = {"silence": 0, "drone": 0, "noise": 0}
+    for piece, figure in zip(pieces, figures, strict=True):
+        tail = np.square(piece[-round(TAIL_SECONDS * rate) :], dtype=np.float64).mean()
+        ends["silence"] += 10 * math.log10(max(tail, 1e-14)) < bands["loudness"][5] - LOUDNESS_DROP
+        alike = metrics.movement(piece, rate)["second_correlation"] > bands["movement_second_correlation"][99]
+        ends["drone"] += metrics.longest_run(alike) > RUN_SECONDS
+        ends["noise"] += metrics.longest_run(figure["flatness"] > bands["flatness"][99]) > RUN_SECONDS
+    return {**row, **{f"ends_{name}": int(count) for name, count in ends.items()}}
+
+
+def copy_row(protocol: Protocol, pieces) -> dict:
+    """Seconds of each continuation that follow one place of the training recordings. ``[n, n_samples]``"""
+    import numpy as np
+
+    import metrics
+
+    p = protocol
+    frames = [metrics.unit_frames(metrics.copy_frames(piece, p.sample_rate), p.frame_mean) for piece in pieces]
+    copies = np.array([metrics.longest_copy(f, p.training_frames) for f in frames]) / metrics.COPY_RATE
+    longest = p.real_row.get("copy_longest", copies.max())
+    return {
+        "copies": copies.tolist(),
+        "copy_median": np.median(copies),
+        "copy_longest": copies.max(),
+        "copy_no_longer": np.mean(copies <= longest),
+    }
+
+
+def note_row(protocol: Protocol, waveforms) -> dict:
+    """Means of the notes' figures, and whether the first 5 s keep the prompt's key."""
+    import numpy as np
+
+    import metrics
+
+    p, seconds, rows, scores = protocol, protocol.n_piece / protocol.sample_rate, [], []
+    for waveform in waveforms:
+        before = p.transcriber.notes(waveform[: p.n_prompt], p.sample_rate)
+        after = p.transcriber.notes(waveform[p.n_prompt :], p.sample_rate)
+        first = metrics.key_of(metrics.pitch_classes([n for n in after if n[0] < 5]))
+        scores.append(metrics.key_score(first, metrics.key_of(metrics.pitch_classes(before))))
+        rows.append(metrics.note_figures(after, seconds))
+    out = {name: np.mean([row[name] for row in rows]) for name in ("notes", "polyphony")}
+    in_key = [row["in_key"] for row in rows]
+    out["in_key"] = np.nanmean(in_key) if np.isfinite(in_key).any() else math.nan
+    return {**out, "key_kept": np.mean(np.array(scores) == 1), "key_score": np.mean(scores)}
+
+
+# -- all rows ----------------------------------------------------------------------------------
+
+
+def continuations(predictor, prompts, seconds: float, temperature: float | None = None, seed: int = 0):
+    """Each prompt ``[n, n_samples]`` and what the model makes of it, cut to the sample."""
+    import torch
+
+    n_frames = math.ceil(seconds * predictor.config.featurizer.frame_rate)
+    options = {} if temperature is None else {"temperature": temperature}
+    prompts = torch.stack([predictor.match_level(prompt) for prompt in prompts])
+    parts = [
+        predictor.continue_(part, n_frames, seed=seed + i, **options).cpu()
+        for i, part in enumerate(prompts.split(BATCH))
+    ]
+    return torch.cat(parts)[:, : prompts.shape[1] + round(seconds * predictor.config.featurizer.sample_rate)]
+
+
+def measure(
+    recordings, metadata_paths, temperature=None, seed=0, device="cpu", on_row=None, say=print, **options
+) -> dict:
+    """Measure trained states side by side.
+
+    Args:
+        options: ``n_prompts``, ``seconds``, ``long_seconds``, ``with_notes``.
+        on_row: called as ``on_row(protocol, row, waveforms, long_waveforms, is_model)``.
+
+    Returns:
+        ``{"temperature", "seed", "protocols": [...], "rows": [...]}`` of plain numbers.
+
+    Raises:
+        UserError: no such state, an optional package that is missing, too little sound.
+    """
+    import torch
+
+    from bench.musicnn import MusiCNN
+    from bench.transcription import Transcriber
+    from checkpoint import read_metadata
+    from corpus import open_corpus
+    from predictor import Predictor
+
+    network = MusiCNN()
+    transcriber = Transcriber() if options.pop("with_notes", True) else None
+    runs = {}  # what is held out, and at which rate, decides what a row can be compared with
+    for path in metadata_paths:
+        m = read_metadata(path)
+        runs.setdefault((m.config.featurizer.sample_rate, m.config.training.hold_out, m.include), []).append(m)
+    rows, protocols = [], []
+    several = len(runs) > 1
+    for (rate, hold_out, include), members in runs.items():
+        say(f"recordings at {rate} Hz")
+        skip = [m.resolve("state").parent for m in members]
+        corpus = open_corpus(recordings, members[0].resolve("store"), rate, include=include, skip=skip)
+        p = make_protocol(corpus, hold_out, network, transcriber, seed=seed, say=say, **options)
+        protocols.append(p)
+
+        def add(name, waveforms, long=None, is_model=False, music=True, p=p):
+            say(f"measuring: {name}")
+            row = measure_row(p, f"{name}, {p.sample_rate} Hz" if several else name, waveforms, long, music)
+            rows.append(row)
+            if on_row:
+                on_row(p, row, waveforms, long, is_model)
+            return row
+
+        p.real_row.update(add("real, what follows", p.real, p.real_long))
+        for m in members:
+            predictor, name = Predictor.load(m.path, device), m.path.stem
+            if hasattr(predictor, "reconstruct") and hasattr(predictor.model, "codec"):
+                for kind, codec in (("phase only", False), ("codec only", True)):
+                    say(f"{name}, {kind}")
+                    parts = [predictor.reconstruct(x, p.n_prompt, codec, seed).cpu() for x in p.real.split(BATCH)]
+                    add(f"{name}, {kind}", torch.cat(parts), music=False)
+            say(f"{name}: {len(p.real)} prompts go on for {p.n_piece / rate:.0f} s, {len(p.long_rows)} for more")
+            prompts = p.real[:, : p.n_prompt]
+            short = continuations(predictor, prompts, p.n_piece / rate, temperature, seed)
+            long = continuations(predictor, prompts[p.long_rows], p.n_long / rate, temperature, seed + 1000)
+            add(f"{name}, step {predictor.step}", short, long, is_model=True)
+        noise = torch.randn(p.real.shape, generator=torch.Generator().manual_seed(seed)) * p.level
+        add("white noise", torch.cat([p.real[:, : p.n_prompt], noise[:, p.n_prompt :]], 1), music=False)
+    return plain(
+        {"temperature": temperature, "seed": seed, "protocols": [describe(p) for p in protocols], "rows": rows}
+    )
+
+
+def describe(protocol: Protocol) -> dict:
+    """The protocol's plain part."""
+    names = ("sample_rate", "n_prompt", "n_piece", "n_long", "level", "recordings", "starts", "long_rows", "bands")
+    return {name: getattr(protocol, name) for name in names} | {"reference_windows": len(protocol.reference)}
+
+
+def plain(value):
+    """The same as JSON values; what is no number becomes None."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def parse_arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.sound", description=__doc__)
+    parser.add_argument("recordings", metavar="RECORDINGS", type=Path, help="the folder the models are trained on")
+    parser.add_argument(
+        "--metadata", nargs="+", type=Path, metavar="M.json", help="trained states (default: train what --preset says)"
+    )
+    parser.add_argument("--preset", nargs="+", choices=list(PRESETS), help="default: small original")
+    parser.add_argument("--minutes", type=float, default=20.0, metavar="T", help="of training, each (default: 20)")
+    parser.add_argument("--prompts", type=int, default=32, metavar="N", help="default: 32")
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="of continuation (default: 20)")
+    parser.add_argument("--long", type=float, default=60.0, metavar="S", help="for four of the prompts (default: 60)")
+    parser.add_argument("--temperature", type=float, metavar="T", help="default: that of the model")
+    parser.add_argument("--out", type=Path, default=Path("out/sound"), metavar="FOLDER", help="default: out/sound")
+    parser.add_argument("--skip-notes", action="store_true", help="no notes and keys: needs no basic-pitch")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
+    parser.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="cpu", help="default: cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one a core)")
+    return parser.parse_args(argv)
+
+
+def check(arguments: argparse.Namespace):
+    """What can be said before anything heavy is loaded."""
+    if not arguments.recordings.exists():
+        raise UserError(f"{arguments.recordings}: no such folder; give the folder that holds the recordings")
+    if arguments.metadata and arguments.preset:
+        raise UserError("--preset: says what is trained, --metadata what is there already; give one of them")
+    if arguments.prompts < 2:
+        raise UserError(f"--prompts {arguments.prompts}: must be at least 2")
+    if not 3 <= arguments.seconds <= 600:
+        raise UserError(f"--seconds {arguments.seconds}: must be 3 (one window) to 600")
+    if not arguments.seconds <= arguments.long <= 600:
+        raise UserError(f"--long {arguments.long}: must be --seconds or more, at most 600")
+    if not 0 < arguments.minutes < 1e9:
+        raise UserError(f"--minutes {arguments.minutes}: must be above 0")
+    if not 0 <= arguments.seed < 2**62:
+        raise UserError(f"--seed {arguments.seed}: must be 0 or more, below 2^62")
+    if arguments.threads < 0:
+        raise UserError(f"--threads {arguments.threads}: must be 0 or more")
+    for name in ["musicnn"] + ["basic_pitch", "onnxruntime"] * (not arguments.skip_notes):
+        if importlib.util.find_spec(name) is None:  # before an hour of training, not after
+            raise UserError(f"{name}: not installed; see requirements-metrics.txt and requirements-metrics-nodeps.txt")
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{arguments.out}: cannot be made ({error.strerror}); choose another --out") from None
+
+
+def train_presets(arguments: argparse.Namespace) -> list[Path]:
+    """Train each preset in OUT, or go on where it was, and return their metadata files."""
+    paths = []
+    for preset in arguments.preset or ["small", "original"]:
+        path = arguments.out.resolve() / f"{preset}.json"
+        options = ["--metadata", path, "--preset", preset, "--minutes", arguments.minutes, "--no-preview"]
+        options += ["--threads", arguments.threads]
+        training = start("train.py", arguments.recordings.resolve(), *options)
+        try:
+            status = training.wait()
+        except BaseException:
+            training.terminate()
+            training.wait()
+            raise
+        if status:
+            raise UserError(f"{path}: its training ended with status {status}; see above, then give the command again")
+        paths.append(path)
+    return paths
+
+
+def run(arguments: argparse.Namespace) -> int:
+    began = time.monotonic()
+
+    def say(line: str):
+        print(f"{time.monotonic() - began:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+    check(arguments)
+    paths = arguments.metadata or train_presets(arguments)
+    import torch
+
+    from bench.report import Report
+    from device import n_usable_cores, select_device
+
+    torch.set_num_threads(arguments.threads or n_usable_cores())
+    report = Report(arguments.out)
+    results = measure(
+        arguments.recordings,
+        paths,
+        arguments.temperature,
+        arguments.seed,
+        select_device(arguments.device),
+        report.keep,
+        say,
+        n_prompts=arguments.prompts,
+        seconds=arguments.seconds,
+        long_seconds=arguments.long,
+        with_notes=not arguments.skip_notes,
+    )
+    print(report.write(results))
+    say(f"written to {arguments.out}: table.md, results.json, sound.png, listen")
+    return 0
+
+
+def main(argv=None) -> int:
+    arguments = parse_arguments(argv)
+    return exit_status("bench.sound", lambda: run(arguments), "trained states stay; nothing else was written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
