@@ -14,6 +14,12 @@ $(VENV)/installed: requirements.txt requirements-nodeps.txt
 	$(RUN) -m pip install --quiet --no-deps -r requirements-nodeps.txt
 	touch $@
 
+# The measures of the sound need two more packages; the rest works without them.
+$(VENV)/installed-metrics: $(VENV)/installed requirements-metrics.txt requirements-metrics-nodeps.txt
+	$(RUN) -m pip install --quiet -r requirements-metrics.txt
+	$(RUN) -m pip install --quiet --no-deps -r requirements-metrics-nodeps.txt
+	touch $@
+
 demo: $(VENV)/installed
 	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes 20
 	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --minutes $(MINUTES) --save-every 30
@@ -21,7 +27,7 @@ demo: $(VENV)/installed
 	@echo "listen:  $(DEMO)/continuation.wav"
 	@echo "look:    $(DEMO)/continuation.png"
 
-test: $(VENV)/installed
+test: $(VENV)/installed-metrics
 	$(RUN) -m pytest
 
 lint: $(VENV)/installed

@@ -1,8 +1,9 @@
-"""Residual k-means codec: a log-magnitude frame <-> a handful of codes, plus the spread they lose.
+"""Residual k-means codec: a log-magnitude frame <-> a handful of codes, and what they leave over.
 
 A frame is centred, weighted, projected on principal components and then quantized by a chain of
-codebooks, each for what the ones before left over (residual vector quantization). What
-quantization averages away is the texture of the sound, so the decoder draws it again.
+codebooks, each for what the ones before left over (residual vector quantization, Juang and Gray
+1982). What the last book leaves, in units of its own deviation, is the *detail* of the frame: the
+decoder (``model_definition.Refiner``) draws it anew.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from torch import nn
 from featurizer import DB, fit_scaler
 
 FLOOR_DB = -100.0  # frames are clipped here before coding; below lies the noise of 16 bits
-N_QUANTILES = 65
-WIDEST = 3.0  # standard deviations that the table of quantiles spans on each side
 
 
 class ResidualCodec(nn.Module):
@@ -33,9 +32,7 @@ class ResidualCodec(nn.Module):
         self.register_buffer("components", torch.zeros(n_components, n_bins))
         self.register_buffer("books", torch.zeros(n_books, n_codes, n_components))
         self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("spread", torch.zeros(n_codes, n_bins))
-        self.register_buffer("persistence", torch.zeros(n_bins))
-        self.register_buffer("quantiles", torch.linspace(-WIDEST, WIDEST, N_QUANTILES))
+        self.register_buffer("deviation", torch.ones(n_components))
 
     def project(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Shape: log_magnitude ``[..., n_bins]`` -> ``[..., n_components]``"""
@@ -68,31 +65,13 @@ class ResidualCodec(nn.Module):
         log_magnitude = vector @ self.components / self.weight + self.mean
         return log_magnitude.clamp(min=FLOOR_DB / DB)
 
-    def start_texture(self, log_magnitude: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """The drift with which :meth:`texture` goes on from a true frame.
+    def detail(self, log_magnitude: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """What the codes leave of a frame, in deviations of each component.
 
         Shape:
-            log_magnitude ``[B, n_bins]``, codes ``[B, n_books]`` -> ``[B, n_bins]``
+            log_magnitude ``[..., n_bins]``, codes ``[..., n_books]`` -> ``[..., n_components]``
         """
-        lost = log_magnitude.clamp(min=FLOOR_DB / DB) - self.decode(codes)
-        return (lost / self.spread[codes[:, 0]].clamp(min=1e-6)).clamp(-WIDEST, WIDEST)
-
-    def texture(self, first_code: torch.Tensor, drift: torch.Tensor, generator=None):
-        """What the codes lost, drawn anew: to be added to a decoded frame.
-
-        ``drift`` is a standard normal process per bin, of first order in time with the residuals'
-        own correlation; the residuals' quantiles turn it into their distribution (a log-magnitude
-        falls further than it rises) and the first code gives the width.
-
-        Shape:
-            first_code ``[B]``, drift ``[B, n_bins]`` -> ``(texture [B, n_bins], drift [B, n_bins])``
-        """
-        fresh = torch.randn(drift.shape, generator=generator, device=drift.device)
-        drift = self.persistence * drift + (1 - self.persistence.square()).sqrt() * fresh
-        rank = ((drift / WIDEST + 1) * 0.5 * (N_QUANTILES - 1)).clamp(0, N_QUANTILES - 1)
-        lower = rank.floor().clamp(max=N_QUANTILES - 2).long()
-        value = torch.lerp(self.quantiles[lower], self.quantiles[lower + 1], rank - lower)
-        return self.spread[first_code] * value, drift
+        return (self.project(log_magnitude) - self.vector(codes)) / self.deviation
 
 
 def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: int):
@@ -137,33 +116,15 @@ def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: 
         residual -= kmeans.cluster_centers_[labels]
     components = np.zeros(codec.components.shape, np.float32)
     components[:n_components] = pca.components_
-    for name, value in (("mean", mean), ("weight", weight), ("components", components), ("books", books)):
+    deviation = np.ones(codec.components.shape[0], np.float32)
+    # Of components that the codes exhaust (silence, a tiny corpus), nothing is left to draw.
+    deviation[:n_components] = np.maximum(residual.std(0), 1e-4)
+    for name, value in (
+        ("mean", mean),
+        ("weight", weight),
+        ("components", components),
+        ("books", books),
+        ("deviation", deviation),
+    ):
         getattr(codec, name).copy_(torch.from_numpy(value))
     codec.scale.fill_(float(np.sqrt(np.square(vectors).mean())))
-    _fit_texture(codec, torch.from_numpy(chunks))
-
-
-def _fit_texture(codec: ResidualCodec, chunks: torch.Tensor):
-    """Width per first code and bin, correlation in time per bin, and shape of the residuals."""
-    codes = codec.encode(chunks)
-    residual = chunks - codec.decode(codes)
-    first = codes[..., 0].flatten()
-    flat = residual.flatten(0, 1)
-    width = flat.square().mean(0)
-    total = torch.zeros_like(codec.spread).index_add_(0, first, flat.square())
-    count = torch.bincount(first, minlength=codec.n_codes).unsqueeze(-1)
-    prior = 16  # frames' worth of the average width, for codes seldom seen
-    codec.spread.copy_(((total + prior * width) / (count + prior)).sqrt())
-    if chunks.shape[1] > 1:
-        lagged = (residual[:, 1:] * residual[:, :-1]).mean((0, 1))
-        codec.persistence.copy_((lagged / width.clamp(min=1e-12)).clamp(0, 0.99))
-    every = max(1, len(flat) // 2000)
-    width = codec.spread[first[::every]]
-    standard = (flat[::every] / width)[width > 1e-3].numpy()
-    if not len(standard):  # nothing is lost, so there is nothing to draw
-        return
-    normal = torch.linspace(-WIDEST, WIDEST, N_QUANTILES)
-    quantiles = np.quantile(standard, torch.special.ndtr(normal).numpy()).astype(np.float32)
-    density = torch.exp(-0.5 * normal.square()).numpy()  # the spread has the width: here, unit power
-    quantiles /= np.sqrt((density * quantiles**2).sum() / density.sum())
-    codec.quantiles.copy_(torch.from_numpy(quantiles))

@@ -59,20 +59,24 @@ class ModelConfig:
     n_layers: int = 2
     dropout: float = 0.15
     # codes only
-    n_components: int = 160
-    n_books: int = 6
+    n_components: int = 256
+    n_books: int = 8
     n_codes: int = 512
     head_size: int = 256
+    refiner_size: int = 512
+    # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
+    detail_temperature: float = 0.6
     history_noise: float = 0.02
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
 
     def __post_init__(self):
         _check(self.head in ("codes", "regression"), "model.head", "'codes' or 'regression'")
-        for key in ("hidden_size", "n_layers", "n_components", "n_books", "head_size", "n_context"):
+        for key in ("hidden_size", "n_layers", "n_components", "n_books", "head_size", "refiner_size", "n_context"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         _check(2 <= self.n_codes <= 65536, "model.n_codes", "2 to 65536")
         _check(0 <= self.dropout < 1, "model.dropout", "0 or more and below 1")
+        _check(0 <= self.detail_temperature <= 2, "model.detail_temperature", "0 to 2")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")
 
 
@@ -83,7 +87,7 @@ class TrainingConfig:
     seed: int = 0
     batch_size: int = 64
     n_frames: int = 64
-    windows_per_episode: int = 8
+    windows_per_episode: int = 16
     learning_rate: float = 2e-3
     warmup_steps: int = 50
     decay_steps: int = 1500

@@ -88,9 +88,12 @@ class AudioDataset(Dataset):
         for row, (where, offset, gain) in enumerate(draws):
             # Long recordings are drawn in proportion to their length: every second counts the same.
             segment = self.segments[min(int(np.searchsorted(self.cumulative, where)), len(self.segments) - 1)]
-            # A recording shorter than an episode is walked again from its start.
-            n_windows = max(1, -(-(segment.n_samples - self.n_samples + self.hop_samples) // self.hop_samples))
-            start = int(offset * max(1, segment.n_samples - needed)) + window % n_windows * self.hop_samples
+            # A recording shorter than an episode is walked again, from another sample of its first window:
+            # always cut on the same grid, it would be learned by heart.
+            room = segment.n_samples - needed
+            first = int(offset * (room if room > 0 else min(self.hop_samples, segment.n_samples)))
+            n_windows = max(1, -(-(segment.n_samples - first - self.n_samples + self.hop_samples) // self.hop_samples))
+            start = first + window % n_windows * self.hop_samples
             waveform[row], n_valid[row] = segment.read(start, self.n_samples)
             waveform[row] *= 10 ** ((2 * gain - 1) * config.gain_db / 20)
         return {

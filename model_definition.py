@@ -7,6 +7,8 @@ prompt and ``next_frame`` for the rollout. They know nothing of files, devices o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,8 @@ from config import FeaturizerConfig, ModelConfig
 from featurizer import MIN_LOG_MAGNITUDE
 
 UNUSED = -100  # target of frames that are padding
+MAX_DETAIL = 5.0  # deviations
+PAST_NOISE = 0.1  # deviations of noise on it in training: the rollout's own will not be perfect
 
 
 def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
@@ -45,11 +49,73 @@ def sample(logits: torch.Tensor, temperature: float, top_k: int, generator=None)
     return (logits - uniform.clamp(min=1e-20).log().neg().clamp(min=1e-20).log()).argmax(-1)
 
 
+class RolloutState(NamedTuple):
+    """What a rollout of a :class:`CodeLSTM` carries from frame to frame."""
+
+    codes: torch.Tensor  # of the last frame [B, n_books]
+    lstm: Sequence  # hidden and cell [B, hidden] of each layer
+    detail: torch.Tensor  # of the last frame [B, n_components]
+    weights: list  # the LSTM's, laid out for single steps
+    centres: list  # the books
+    apply: Callable  # a linear layer, in the rollout's type
+
+
+class _Cast:
+    """Applies linear layers in a type, converting each one's weights once."""
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype, self.weights = dtype, {}
+
+    def __call__(self, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        if layer not in self.weights:
+            bias = None if layer.bias is None else layer.bias.to(self.dtype)
+            self.weights[layer] = (layer.weight.to(self.dtype), bias)
+        return F.linear(x.to(self.dtype), *self.weights[layer]).to(x.dtype)
+
+
+class Refiner(nn.Module):
+    """Distribution of a frame's detail, that is of what its codes leave open: a normal one for each
+    principal component, given the codes, the LSTM's view of the past, and the detail of the frames
+    before. The mean of all that would be fits is too smooth to be heard as music; white noise is a
+    hiss; drawn in this way, the partials of a held note stay where they are.
+    """
+
+    def __init__(self, n_components: int, context: int, hidden: int):
+        super().__init__()
+        self.context = nn.Linear(context, hidden)
+        self.input = nn.Linear(3 * n_components, hidden, bias=False)
+        self.middle = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, 2 * n_components)
+        nn.init.zeros_(self.output.weight)  # at first: standard normal
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, context, vector, before, past, apply=lambda layer, x: layer(x)):
+        """
+        Args:
+            context: LSTM's output with all codes of the frame embedded.
+            vector, before: what the codes of this frame and of the last one stand for.
+            past: detail of the last frame.
+
+        Shape:
+            context ``[..., head_size]``, the others ``[..., n_components]`` in deviations ->
+            ``(mean, log_deviation)``, ``[..., n_components]`` each, float32
+        """
+        past = past.clamp(-MAX_DETAIL, MAX_DETAIL)
+        x = F.gelu(apply(self.context, context) + apply(self.input, torch.cat([vector, before, past], -1)))
+        x = x + F.gelu(apply(self.middle, x))
+        mean, log_deviation = apply(self.output, x).float().chunk(2, dim=-1)
+        # Bounded, so that no rollout runs away.
+        return mean.clamp(-MAX_DETAIL, MAX_DETAIL), 2.5 * torch.tanh(log_deviation / 2.5)
+
+
 class CodeLSTM(nn.Module):
-    """LSTM over the codes of a residual codec, a softmax for each book.
+    """LSTM over the codes of a residual codec: a softmax for each book, then the frame's detail.
 
     Book b's softmax sees the LSTM's output and the codes of the books before it in the same frame,
-    so that the codes of a frame belong together.
+    so that the codes of a frame belong together; the :class:`Refiner` sees them all. Two direct paths
+    spare the LSTM from learning what is known: a logit for "the same code again", and the nearness of
+    each code's centre to what the books before leave of a guess at the frame. Without the second, a
+    change of the first code is followed by codes that do not fit it, and the rollout grows louder.
     """
 
     predicts_phase = False
@@ -62,13 +128,18 @@ class CodeLSTM(nn.Module):
         self.embedding = nn.Embedding(n_books * n_codes, hidden)
         self.layers = nn.ModuleList(nn.LSTM(hidden, hidden) for _ in range(config.n_layers))
         self.to_head = nn.Linear(hidden, head)
-        self.code_embedding = nn.Embedding((n_books - 1) * n_codes + 1, head)
+        self.code_embedding = nn.Embedding(n_books * n_codes, head)
         self.from_vector = nn.Linear(config.n_components, hidden, bias=False)
         self.stay = nn.Linear(head, n_books)
+        self.to_vector = nn.Linear(hidden, config.n_components)
+        self.nearness = nn.Parameter(torch.zeros(n_books))
         self.norms = nn.ModuleList(nn.LayerNorm(head) for _ in range(n_books))
         self.logits = nn.ModuleList(nn.Linear(head, n_codes) for _ in range(n_books))
+        self.refiner = Refiner(config.n_components, head, config.refiner_size)
         nn.init.normal_(self.embedding.weight, std=n_books**-0.5)
         nn.init.normal_(self.code_embedding.weight, std=n_books**-0.5)
+        nn.init.zeros_(self.to_vector.weight)
+        nn.init.zeros_(self.to_vector.bias)
         for layer in self.layers:  # remember by default (Jozefowicz et al. 2015)
             nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
         self.register_buffer("offsets", torch.arange(n_books) * n_codes, persistent=False)
@@ -83,11 +154,12 @@ class CodeLSTM(nn.Module):
             mask: frames that are recordings and not padding.
 
         Shape:
-            log_magnitude ``[B, T + 1, n_bins]``, mask ``[B, T + 1]`` -> ``(scalar nats per code,
-            state, nats of each book [n_books])``
+            log_magnitude ``[B, T + 1, n_bins]``, mask ``[B, T + 1]`` -> ``(scalar, state, nats of
+            each book, then nats per component of the detail [n_books + 1])``
         """
         with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
             codes = self.codec.encode(log_magnitude)
+            vector, detail = self.codec.vector(codes) / self.codec.deviation, self.codec.detail(log_magnitude, codes)
             history, target = codes[:, :-1], codes[:, 1:]
             if self.training and self.config.history_noise:
                 # Each sequence has its own share of wrong codes in the input: the rollout's
@@ -97,18 +169,27 @@ class CodeLSTM(nn.Module):
                 history = torch.where(wrong, torch.randint_like(history, self.config.n_codes), history)
             if mask is not None:
                 target = target.masked_fill(~(mask[:, 1:] & mask[:, :-1]).unsqueeze(-1), UNUSED)
-        output, state = self._run(self._embed(history).transpose(0, 1), state)
-        output = self.to_head(output).transpose(0, 1)
+            past = detail[:, :-1]
+            if self.training:
+                past = past + PAST_NOISE * torch.randn_like(past)
+        output, state = self._run(self._embed(history, vector[:, :-1], past).transpose(0, 1), state)
+        output = output.transpose(0, 1)
+        left = (vector[:, :-1] + past) * self.codec.deviation + self.to_vector(output)
+        output = self.to_head(output)
         stay = self.stay(output).float()
         losses = []
-        for book in range(self.config.n_books):
-            logits = self._logits(output, book).float()
+        for book, (centres, power) in enumerate(self._centres()):
+            logits = self._logits(output, book).float() + self._near(left @ centres.T - power, book)
+            left = left - centres[codes[:, 1:, book]]
             logits = logits.scatter_add(-1, history[..., book : book + 1], stay[..., book : book + 1])
             losses.append(F.cross_entropy(logits.flatten(0, 1), target[..., book].flatten(), ignore_index=UNUSED))
-            if book + 1 < self.config.n_books:
-                output = output + self._embed_sampled(codes[:, 1:, book], book)
+            output = output + self._embed_sampled(codes[:, 1:, book], book)
+        mean, log_deviation = self.refiner(output, vector[:, 1:], vector[:, :-1], past)
+        nats = (0.5 * ((detail[:, 1:] - mean) * (-log_deviation).exp()).square() + log_deviation).mean(-1)
+        used = target[..., 0] != UNUSED
+        losses.append((nats * used).sum() / used.sum().clamp(min=1))
         losses = torch.stack(losses).nan_to_num()  # nan: a batch that is all padding
-        return losses.mean(), state.detach(), losses.detach()
+        return losses[:-1].mean() + losses[-1], state.detach(), losses.detach()
 
     def _run(self, sequence: torch.Tensor, state: torch.Tensor | None):
         """All layers over ``[T, B, hidden]``; the state is ``[n_layers, 2, B, hidden]``."""
@@ -127,13 +208,23 @@ class CodeLSTM(nn.Module):
             sequence = sequence + output
         return sequence, torch.stack(states)
 
-    def _embed(self, codes: torch.Tensor) -> torch.Tensor:
+    def _embed(self, codes: torch.Tensor, vector: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
+        """A frame as the LSTM's input: its codes, and exactly where between them it lies."""
         bags = (codes + self.offsets).flatten(0, -2)
         embedded = F.embedding_bag(bags, self.embedding.weight, mode="sum").unflatten(0, codes.shape[:-1])
-        return embedded + self.from_vector(self.codec.vector(codes) / self.codec.scale)
+        return embedded + self.from_vector((vector + detail) * (self.codec.deviation / self.codec.scale))
 
     def _embed_sampled(self, code: torch.Tensor, book: int) -> torch.Tensor:
         return self.code_embedding(code + book * self.config.n_codes)
+
+    def _centres(self, dtype: torch.dtype = torch.float32) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Each book, and half the squared length of its centres."""
+        return [(book.to(dtype), 0.5 * book.square().sum(-1)) for book in self.codec.books]
+
+    def _near(self, nearness: torch.Tensor, book: int) -> torch.Tensor:
+        """Logits of a normal distribution around the guess: -|guess - centre|^2 / 2 but for a constant,
+        over a variance that is learned for each book; the components' last deviation is the unit."""
+        return nearness.float() * ((self.nearness[book] - 1).exp() / self.codec.deviation.square().mean())
 
     def _logits(self, context: torch.Tensor, book: int) -> torch.Tensor:
         return self.logits[book](F.gelu(self.norms[book](context)))
@@ -152,33 +243,52 @@ class CodeLSTM(nn.Module):
         log_magnitude = frames.chunk(2, dim=-1)[0]
         codes = self.codec.encode(log_magnitude)
         state = self.embedding.weight.new_zeros(len(self.layers), 2, len(codes), self.config.hidden_size)
+        vector, detail = self.codec.vector(codes) / self.codec.deviation, self.codec.detail(log_magnitude, codes)
         if codes.shape[1] > 1:
-            _, state = self._run(self._embed(codes[:, :-1]).transpose(0, 1), None)
-        drift = self.codec.start_texture(log_magnitude[:, -1], codes[:, -1])
+            embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1])
+            _, state = self._run(embedded.transpose(0, 1), None)
         weights = [
             (torch.cat([x.weight_ih_l0, x.weight_hh_l0], 1).to(dtype), (x.bias_ih_l0 + x.bias_hh_l0).to(dtype))
             for x in self.layers
         ]
-        heads = [(x.weight.to(dtype), x.bias.to(dtype)) for x in self.logits]
-        return codes[:, -1], state.unbind(0), drift, weights, heads
+        centres = self._centres(dtype)
+        return RolloutState(codes[:, -1], state.unbind(0), detail[:, -1], weights, centres, _Cast(dtype))
 
-    def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None):
-        """Draw one frame. Shape: -> ``(log_magnitude [B, n_bins], state)``"""
-        codes, lstm_state, drift, weights, heads = state
-        output, lstm_state = self._step(self._embed(codes), lstm_state, weights)
+    def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None, true_codes=None):
+        """Draw one frame.
+
+        Args:
+            true_codes: taken instead of drawn ones, to hear what the codec alone does to a sound.
+
+        Shape:
+            true_codes ``[B, n_books]`` -> ``(log_magnitude [B, n_bins], state)``
+        """
+        deviation = self.codec.deviation
+        before = self.codec.vector(state.codes) / deviation
+        output, lstm_state = self._step(self._embed(state.codes, before, state.detail), state.lstm, state.weights)
+        left = (before + state.detail) * deviation + self.to_vector(output)
         context = self.to_head(output)
         stay = self.stay(context)
         drawn = []
-        for book, (weight, bias) in enumerate(heads):
-            logits = F.linear(F.gelu(self.norms[book](context)).to(weight.dtype), weight, bias).float()
-            logits = logits.scatter_add(-1, codes[:, book : book + 1], stay[:, book : book + 1])
-            code = sample(logits, temperature, top_k, generator)
+        for book in range(self.config.n_books):
+            if true_codes is None:
+                centres, power = state.centres[book]
+                near = F.linear(left.to(centres.dtype), centres).float() - power
+                logits = state.apply(self.logits[book], F.gelu(self.norms[book](context))) + self._near(near, book)
+                logits = logits.scatter_add(-1, state.codes[:, book : book + 1], stay[:, book : book + 1])
+                code = sample(logits, temperature, top_k, generator)
+            else:
+                code = true_codes[:, book]
             drawn.append(code)
-            if book + 1 < self.config.n_books:
-                context = context + self._embed_sampled(code, book)
+            left = left - self.codec.books[book][code]
+            context = context + self._embed_sampled(code, book)
         codes = torch.stack(drawn, dim=-1)
-        texture, drift = self.codec.texture(codes[:, 0], drift, generator)
-        return self.codec.decode(codes) + texture, (codes, lstm_state, drift, weights, heads)
+        vector = self.codec.vector(codes) / deviation
+        mean, log_deviation = self.refiner(context, vector, before, state.detail, state.apply)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        detail = mean + self.config.detail_temperature * log_deviation.exp() * noise
+        log_magnitude = self.codec.unproject((vector + detail) * deviation)
+        return log_magnitude, state._replace(codes=codes, lstm=lstm_state, detail=detail)
 
     def _step(self, output: torch.Tensor, state, weights):
         """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times

@@ -76,32 +76,78 @@ class Predictor:
         """
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
+        featurizer, heard = self._hear(prompt)
+        generator = torch.Generator(heard.device).manual_seed(seed)
+        state = self.model.start(featurizer.join(featurizer.stft(heard)), self._dtype(heard.device))
+
+        def frames():
+            nonlocal state
+            while True:
+                frame, state = self.model.next_frame(state, temperature, top_k, generator)
+                yield frame
+
+        return self._sound(featurizer, prompt.to(heard.device), heard, frames(), n_frames, progress)
+
+    @torch.inference_mode()
+    def reconstruct(self, waveform: torch.Tensor, n_prompt: int, codec: bool = True, seed: int = 0) -> torch.Tensor:
+        """What :meth:`continue_` gave were every prediction true: the limit that its parts set.
+
+        Args:
+            waveform: prompts with what really follows them.
+            n_prompt: samples of the prompt.
+            codec: True keeps the true codes and draws the rest; False keeps the true magnitudes,
+                so that only the phase is made anew.
+
+        Shape:
+            waveform ``[B, n_samples]`` -> the same or up to ``n_fft + 5 * hop_length`` samples less
+        """
+        framing = self.config.featurizer
+        prompt = waveform[:, :n_prompt]
+        featurizer, heard = self._hear(prompt)
+        follows = waveform[:, n_prompt - framing.n_fft + framing.hop_length :].to(heard.device)
+        true = featurizer.log_magnitude(follows)
+
+        def frames():
+            if not codec:
+                yield from true.unbind(1)
+                return
+            generator = torch.Generator(heard.device).manual_seed(seed)
+            state = self.model.start(featurizer.join(featurizer.stft(heard)), self._dtype(heard.device))
+            for codes in self.model.codec.encode(true).unbind(1):
+                frame, state = self.model.next_frame(state, generator=generator, true_codes=codes)
+                yield frame
+
+        n_frames = true.shape[1] - lookahead(framing)
+        return self._sound(featurizer, prompt.to(heard.device), heard, frames(), n_frames, None)
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        fast = self.config.training.precision == "auto" and has_bf16_matrix_units(device)
+        return torch.bfloat16 if fast else torch.float32
+
+    def _hear(self, prompt: torch.Tensor) -> tuple[Featurizer, torch.Tensor]:
+        """The prompt's end, in whole frames: in front, one shorter than a frame is preceded by silence."""
         framing = self.config.featurizer
         device = next(self.model.parameters()).device
-        featurizer = Featurizer(framing, device)
-        prompt = prompt.to(device)
-        # Frames end at the join; in front, a prompt shorter than a frame is preceded by silence.
         n_heard = min(prompt.shape[-1], MAX_PROMPT_SECONDS * framing.sample_rate)
         n_heard = max(framing.n_fft, n_heard - (n_heard - framing.n_fft) % framing.hop_length)
-        heard = torch.nn.functional.pad(prompt, (max(0, n_heard - prompt.shape[-1]), 0))[:, -n_heard:]
-        generator = torch.Generator(device).manual_seed(seed)
-        fast = self.config.training.precision == "auto" and has_bf16_matrix_units(device)
-        dtype = torch.bfloat16 if fast else torch.float32
-        state = self.model.start(featurizer.join(featurizer.stft(heard)), dtype)
+        padded = torch.nn.functional.pad(prompt, (max(0, n_heard - prompt.shape[-1]), 0))
+        return Featurizer(framing, device), padded[:, -n_heard:].to(device)
 
+    def _sound(self, featurizer: Featurizer, prompt, heard, frames, n_frames: int, progress) -> torch.Tensor:
+        """The prompt, and the frames that an iterator gives, as a waveform, block by block."""
+        framing = self.config.featurizer
         pieces, known, pending = [], heard[:, -framing.n_fft :], []
         n_done = 0
         while n_done < n_frames:
             n_block = min(BLOCK, n_frames - n_done)
             while len(pending) < n_block + lookahead(framing):
-                frame, state = self.model.next_frame(state, temperature, top_k, generator)
-                pending.append(frame)
-            frames = torch.stack(pending, dim=1)
-            if self.model.predicts_phase:
-                log_magnitude, phase = frames.chunk(2, dim=-1)
+                pending.append(next(frames))
+            block = torch.stack(pending, dim=1)
+            if self.model.predicts_phase and block.shape[-1] == 2 * framing.n_bins:
+                log_magnitude, phase = block.chunk(2, dim=-1)
                 new = continue_waveform(featurizer, known, log_magnitude, 0, phase)
             else:
-                new = continue_waveform(featurizer, known, frames)
+                new = continue_waveform(featurizer, known, block)
             new = new[:, : CROSSFADE + n_block * framing.hop_length]
             pieces.append(new)
             known = torch.cat([known[:, :-CROSSFADE], new], dim=1)[:, -framing.n_fft :]

@@ -111,12 +111,13 @@ class TrainingRun:
         import torch
 
         from checkpoint import new_metadata
-        from device import n_usable_cores, select_device
+        from device import keep_freed_memory, n_usable_cores, select_device
         from run_log import Progress
 
         self.arguments, self.progress = arguments, Progress()
         torch.set_num_threads(arguments.threads or n_usable_cores())
         self.device = select_device(arguments.device)
+        keep_freed_memory()
         self.stop_signal = 0
         path, state = arguments.metadata, None
         exists = path.exists() and not arguments.force

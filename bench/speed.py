@@ -15,7 +15,7 @@ from config import PRESETS
 from corpus import open_corpus
 from dataset import split
 from demo.chorales import write_chorales
-from device import has_bf16_matrix_units, n_usable_cores, select_device
+from device import has_bf16_matrix_units, keep_freed_memory, n_usable_cores, select_device
 from predictor import Predictor
 from trainer import Trainer
 
@@ -28,6 +28,7 @@ def main():
     arguments = parser.parse_args()
     device = select_device(arguments.device)
     torch.set_num_threads(n_usable_cores())
+    keep_freed_memory()
     print(f"{device}, {n_usable_cores()} threads, bf16 matrix units: {has_bf16_matrix_units(device)}\n")
     with tempfile.TemporaryDirectory() as scratch:
         write_chorales(Path(scratch) / "chorales", 4)

@@ -13,7 +13,8 @@ from conftest import tiny_config
 from corpus import open_corpus
 from dataset import split
 from featurizer import DB, Featurizer
-from model_definition import build_model, sample
+from model_definition import Refiner, build_model, sample
+from phase import CROSSFADE
 from predictor import Predictor
 from trainer import Trainer
 
@@ -70,25 +71,57 @@ def test_codes_survive_decoding(frames):
     assert float((codes[..., 0] == again[..., 0]).float().mean()) > 0.95
 
 
-def test_texture_restores_the_spread(frames):
-    """Drawn residuals have the true residuals' width within 10 % and correlation in time within 0.1."""
+def test_codes_and_detail_are_the_whole_frame(frames):
+    """Codes and detail together give the projected frame back, within 1e-4 of a neper."""
     codec = ResidualCodec(257, 32, 5, 32)
     fit_codec(codec, frames, 8000, seed=0)
     true = torch.from_numpy(frames).clamp(min=-100 / DB)
     codes = codec.encode(true)
-    residual = true - codec.decode(codes)
-    generator = torch.Generator().manual_seed(0)
-    drift, drawn = codec.start_texture(true[:, 0], codes[:, 0]), []
-    for t in range(64):
-        texture, drift = codec.texture(codes[:, t, 0], drift, generator)
-        drawn.append(texture)
-    drawn = torch.stack(drawn, 1)
-    assert float(drawn.std() / residual.std()) == pytest.approx(1, abs=0.1)
+    detail = codec.detail(true, codes)
+    again = codec.unproject(codec.vector(codes) + detail * codec.deviation)
+    torch.testing.assert_close(again, codec.unproject(codec.project(true)), atol=1e-4, rtol=0)
+    assert float(detail.std()) == pytest.approx(1, abs=0.05)
 
-    def persistence(x):
-        return float((x[:, 1:] * x[:, :-1]).mean() / x.square().mean())
 
-    assert persistence(drawn) == pytest.approx(persistence(residual), abs=0.1)
+def test_the_refiner_starts_as_a_standard_normal():
+    """Before it has learned anything: mean 0, deviation 1, whatever it sees."""
+    refiner = Refiner(24, 16, 32)
+    mean, log_deviation = refiner(*(torch.randn(3, n) for n in (16, 24, 24, 24)))
+    assert not mean.any() and not log_deviation.any()
+
+
+def test_the_refiner_knows_the_past(trainer, corpus):
+    """Detail is predicted better with the frame before than without: by 0.01 nats a component."""
+    model = trainer.model.eval()
+    batch = trainer.dataset[10_000]
+    frames, mask = trainer._features(batch["waveform"], batch["n_valid"])
+    with torch.no_grad():
+        known = model.loss(frames, None, mask)[2][-1]
+        forward = model.refiner.forward
+        model.refiner.forward = lambda c, v, b, past: forward(c, v, b, 0 * past)
+        unknown = model.loss(frames, None, mask)[2][-1]
+        del model.refiner.forward
+    assert unknown - known > 0.01, (known, unknown)
+
+
+def test_true_codes_reconstruct_the_sound(predictor, corpus):
+    """Codec only: the spectrum is nearer to the truth than that of another place, the prompt is kept."""
+    waveform = torch.from_numpy(corpus.recordings[0].read(20000, 32000))[None]
+    other = torch.from_numpy(corpus.recordings[0].read(90000, 32000))[None]
+    featurizer = Featurizer(FeaturizerConfig(8000, 512, 128))
+    errors = {}
+    for codec in (False, True):
+        again = predictor.reconstruct(waveform, 8000, codec)
+        assert 32000 - (512 + 5 * 128) <= again.shape[1] <= 32000
+        torch.testing.assert_close(again[:, : 8000 - CROSSFADE], waveform[:, : 8000 - CROSSFADE])
+
+        def distance(a, b, stop=again.shape[1]):
+            a, b = (featurizer.log_magnitude(x[:, 8000:stop]).clamp(min=-60 / DB) for x in (a, b))
+            return float((a - b).square().mean().sqrt()) * DB
+
+        errors[codec] = distance(again, waveform)
+        assert errors[codec] < 0.8 * distance(other, waveform)
+    assert errors[False] < errors[True]
 
 
 def test_a_corpus_of_fewer_frames_than_codes():
@@ -117,11 +150,15 @@ def test_a_step_equals_the_sequence(predictor, frames):
     model = predictor.model
     codes = model.codec.encode(torch.from_numpy(frames[:3]))
     with torch.inference_mode():
-        whole, _ = model._run(model._embed(codes).transpose(0, 1), None)
+        vector = model.codec.vector(codes) / model.codec.deviation
+        detail = model.codec.detail(torch.from_numpy(frames[:3]), codes)
+        embedded = model._embed(codes, vector, detail)
+        whole, _ = model._run(embedded.transpose(0, 1), None)
         padded = torch.cat([torch.from_numpy(frames[:3]), torch.zeros(3, 64, 257)], dim=-1)
-        _, state, _, weights, _ = model.start(padded[:, :2])
+        start = model.start(padded[:, :2])
+        state, weights = start.lstm, start.weights
         for t in range(1, 20):
-            output, state = model._step(model._embed(codes[:, t]), state, weights)
+            output, state = model._step(embedded[:, t], state, weights)
             torch.testing.assert_close(output, whole[t], atol=1e-4, rtol=1e-4)
 
 

@@ -20,6 +20,10 @@ SHORTER = [
     (r"(--preset original.*?) --set .*", r"\1 --set model.hidden_size=16"),
     (r"bench.speed", "bench.speed --rounds 1 --seconds 1"),
     (r"bench.live recordings", "bench.live recordings --prompts 1"),
+    (
+        r"bench.sound recordings.*",
+        "bench.sound recordings --metadata metadata/mine.json --prompts 2 --seconds 3 --long 6",
+    ),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
     (r"bench.memory", "bench.memory --hours 2 --steps 2"),
     (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
