@@ -33,6 +33,10 @@ class ResidualCodec(nn.Module):
         self.register_buffer("books", torch.zeros(n_books, n_codes, n_components))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("deviation", torch.ones(n_components))
+        self.register_buffer("balance", torch.zeros(()))  # added to what is drawn, see Trainer.balance
+        self.register_buffer("loudest", torch.full((), 100.0))  # of the corpus' frames, nepers
+        self.register_buffer("softest", torch.full((), -100.0))
+        self.register_buffer("change", torch.ones(n_components))  # mean square, from frame to frame
 
     def project(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Shape: log_magnitude ``[..., n_bins]`` -> ``[..., n_components]``"""
@@ -65,6 +69,15 @@ class ResidualCodec(nn.Module):
         log_magnitude = vector @ self.components / self.weight + self.mean
         return log_magnitude.clamp(min=FLOOR_DB / DB)
 
+    def excess(self, log_magnitude: torch.Tensor) -> torch.Tensor:
+        """Nepers by which frames are louder than the corpus' loudest (above 0) or softer than its softest.
+
+        Shape:
+            ``[..., n_bins]`` -> ``[..., 1]``
+        """
+        level = _level(log_magnitude)
+        return level - level.clamp(self.softest, self.loudest)
+
     def detail(self, log_magnitude: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """What the codes leave of a frame, in deviations of each component.
 
@@ -72,6 +85,10 @@ class ResidualCodec(nn.Module):
             log_magnitude ``[..., n_bins]``, codes ``[..., n_books]`` -> ``[..., n_components]``
         """
         return (self.project(log_magnitude) - self.vector(codes)) / self.deviation
+
+
+def _level(log_magnitude: torch.Tensor) -> torch.Tensor:
+    return 0.5 * (2 * log_magnitude).logsumexp(-1, keepdim=True)
 
 
 def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: int):
@@ -119,12 +136,20 @@ def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: 
     deviation = np.ones(codec.components.shape[0], np.float32)
     # Of components that the codes exhaust (silence, a tiny corpus), nothing is left to draw.
     deviation[:n_components] = np.maximum(residual.std(0), 1e-4)
+    change = np.ones(codec.components.shape[0], np.float32)
+    steps = np.diff(vectors.reshape(*chunks.shape[:2], -1), axis=1)
+    change[:n_components] = np.maximum(np.square(steps).mean((0, 1)), 1e-8) if steps.size else 1.0
     for name, value in (
         ("mean", mean),
         ("weight", weight),
         ("components", components),
         ("books", books),
         ("deviation", deviation),
+        ("change", change),
     ):
         getattr(codec, name).copy_(torch.from_numpy(value))
+    # Percentiles, since a moment's click or the silence between pieces is nothing to stay at.
+    softest, loudest = np.percentile(_level(torch.from_numpy(chunks)).numpy(), [3, 99])
+    codec.softest.fill_(float(softest))
+    codec.loudest.fill_(float(loudest))
     codec.scale.fill_(float(np.sqrt(np.square(vectors).mean())))

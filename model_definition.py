@@ -54,7 +54,8 @@ class RolloutState(NamedTuple):
 
     codes: torch.Tensor  # of the last frame [B, n_books]
     lstm: Sequence  # hidden and cell [B, hidden] of each layer
-    detail: torch.Tensor  # of the last frame [B, n_components]
+    detail: torch.Tensor  # of the last frame, as it varies in recordings [B, n_components]
+    heard: torch.Tensor  # the same, as it is played
     weights: list  # the LSTM's, laid out for single steps
     centres: list  # the books
     apply: Callable  # a linear layer, in the rollout's type
@@ -132,7 +133,7 @@ class CodeLSTM(nn.Module):
         self.from_vector = nn.Linear(config.n_components, hidden, bias=False)
         self.stay = nn.Linear(head, n_books)
         self.to_vector = nn.Linear(hidden, config.n_components)
-        self.nearness = nn.Parameter(torch.zeros(n_books))
+        self.precision = nn.Parameter(torch.zeros(n_books, config.n_components))
         self.norms = nn.ModuleList(nn.LayerNorm(head) for _ in range(n_books))
         self.logits = nn.ModuleList(nn.Linear(head, n_codes) for _ in range(n_books))
         self.refiner = Refiner(config.n_components, head, config.refiner_size)
@@ -179,8 +180,8 @@ class CodeLSTM(nn.Module):
         stay = self.stay(output).float()
         losses = []
         for book, (centres, power) in enumerate(self._centres()):
-            logits = self._logits(output, book).float() + self._near(left @ centres.T - power, book)
-            left = left - centres[codes[:, 1:, book]]
+            logits = self._logits(output, book).float() + (left @ centres.T).float() - power
+            left = left - self.codec.books[book][codes[:, 1:, book]]
             logits = logits.scatter_add(-1, history[..., book : book + 1], stay[..., book : book + 1])
             losses.append(F.cross_entropy(logits.flatten(0, 1), target[..., book].flatten(), ignore_index=UNUSED))
             output = output + self._embed_sampled(codes[:, 1:, book], book)
@@ -218,13 +219,16 @@ class CodeLSTM(nn.Module):
         return self.code_embedding(code + book * self.config.n_codes)
 
     def _centres(self, dtype: torch.dtype = torch.float32) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Each book, and half the squared length of its centres."""
-        return [(book.to(dtype), 0.5 * book.square().sum(-1)) for book in self.codec.books]
+        """Of each book: its centres times the precision of the guess, half their squared length in it.
 
-    def _near(self, nearness: torch.Tensor, book: int) -> torch.Tensor:
-        """Logits of a normal distribution around the guess: -|guess - centre|^2 / 2 but for a constant,
-        over a variance that is learned for each book; the components' last deviation is the unit."""
-        return nearness.float() * ((self.nearness[book] - 1).exp() / self.codec.deviation.square().mean())
+        With them, ``guess @ centres.T - power`` is, but for a constant, the log-density of a normal
+        distribution around the guess: -|guess - centre|^2 / 2 over a variance that is learned, from that
+        of the change between frames on.
+        """
+        # The factor lets a parameter that moves by the learning rate change tenfold in minutes.
+        precision = (8 * self.precision - 2).exp() / self.codec.change
+        weighted = [book * p for book, p in zip(self.codec.books, precision, strict=True)]
+        return [(w.to(dtype), 0.5 * (w * book).sum(-1)) for w, book in zip(weighted, self.codec.books, strict=True)]
 
     def _logits(self, context: torch.Tensor, book: int) -> torch.Tensor:
         return self.logits[book](F.gelu(self.norms[book](context)))
@@ -252,7 +256,7 @@ class CodeLSTM(nn.Module):
             for x in self.layers
         ]
         centres = self._centres(dtype)
-        return RolloutState(codes[:, -1], state.unbind(0), detail[:, -1], weights, centres, _Cast(dtype))
+        return RolloutState(codes[:, -1], state.unbind(0), detail[:, -1], detail[:, -1], weights, centres, _Cast(dtype))
 
     def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None, true_codes=None):
         """Draw one frame.
@@ -274,7 +278,7 @@ class CodeLSTM(nn.Module):
             if true_codes is None:
                 centres, power = state.centres[book]
                 near = F.linear(left.to(centres.dtype), centres).float() - power
-                logits = state.apply(self.logits[book], F.gelu(self.norms[book](context))) + self._near(near, book)
+                logits = state.apply(self.logits[book], F.gelu(self.norms[book](context))) + near
                 logits = logits.scatter_add(-1, state.codes[:, book : book + 1], stay[:, book : book + 1])
                 code = sample(logits, temperature, top_k, generator)
             else:
@@ -284,11 +288,31 @@ class CodeLSTM(nn.Module):
             context = context + self._embed_sampled(code, book)
         codes = torch.stack(drawn, dim=-1)
         vector = self.codec.vector(codes) / deviation
-        mean, log_deviation = self.refiner(context, vector, before, state.detail, state.apply)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        detail = mean + self.config.detail_temperature * log_deviation.exp() * noise
-        log_magnitude = self.codec.unproject((vector + detail) * deviation)
-        return log_magnitude, state._replace(codes=codes, lstm=lstm_state, detail=detail)
+        # Two lines of detail go on side by side: drawn as narrowly as it sounds best, the LSTM would
+        # take it for music that stands still.
+        past = torch.stack([state.heard, state.detail])
+        both = (x.expand(2, *x.shape) for x in (context, vector, before))
+        mean, log_deviation = self.refiner(*both, past, state.apply)
+        noise = torch.randn(vector.shape, generator=generator, device=vector.device)
+        heard = mean[0] + self.config.detail_temperature * log_deviation[0].exp() * noise
+        detail = mean[1] + log_deviation[1].exp() * noise
+        played = self.codec.unproject((vector + heard) * deviation)
+        if true_codes is None:
+            codes, detail, heard, played = self._guard(codes, vector, detail, heard, played)
+        return played + self.codec.balance, state._replace(codes=codes, lstm=lstm_state, detail=detail, heard=heard)
+
+    def _guard(self, codes, vector, detail, heard, played):
+        """Keeps a rollout between the softest and the loudest frames of the corpus: outside, the model
+        has learned nothing, and would go on to silence or to noise."""
+        deviation = self.codec.deviation
+        frame = self.codec.unproject((vector + detail) * deviation)
+        excess = self.codec.excess(frame)
+        if excess.any():
+            frame, played = frame - excess, played - excess
+            codes = torch.where(excess == 0, codes, self.codec.encode(frame))
+            detail = torch.where(excess == 0, detail, self.codec.detail(frame, codes))
+            heard = torch.where(excess == 0, heard, self.codec.detail(played, codes))
+        return codes, detail, heard, played
 
     def _step(self, output: torch.Tensor, state, weights):
         """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
 
@@ -12,9 +14,12 @@ from dataset import AudioDataset, Segment, spread_chunks
 from device import has_bf16_matrix_units
 from featurizer import Featurizer
 from model_definition import build_model
+from phase import continue_waveform
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
+BALANCE_PIECES, BALANCE_PROMPT, BALANCE_FRAMES = 24, 16, 96  # pieces, and frames in each
+MAX_BALANCE = 0.7  # nepers: 6 dB
 
 
 class Trainer:
@@ -128,17 +133,54 @@ class Trainer:
             return float("nan")
         dataset = AudioDataset(segments, self.config.featurizer, self.config.training)
         carry, self.carry = self.carry, None
+        every = self.config.training.windows_per_episode
+        try:
+            with self._averaged():
+                return float(np.mean([self._loss(dataset[i * every])[0].item() for i in range(n_batches)]))
+        finally:
+            self.carry = carry
+
+    @contextlib.contextmanager
+    def _averaged(self):
+        """The model with its averaged weights, for listening."""
         own = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.model.load_state_dict(self.average, strict=False)
         self.model.eval()
         try:
-            starts = range(
-                0, n_batches * self.config.training.windows_per_episode, self.config.training.windows_per_episode
-            )
-            return float(np.mean([self._loss(dataset[i])[0].item() for i in starts]))
+            yield self.model
         finally:
             self.model.load_state_dict(own, strict=False)
-            self.carry = carry
+
+    @torch.no_grad()
+    def balance(self):
+        """Measure by how much the decoder's sound is softer than the recordings, and make up for it.
+
+        Detail drawn more narrowly than it is (``detail_temperature``) has less power in the mean. The
+        gain, one for all bins, is the median over places of the training recordings that are decoded
+        from their true codes; training itself does not depend on it.
+        """
+        codec = getattr(self.model, "codec", None)
+        if codec is None:
+            return
+        framing = self.config.featurizer
+        n_prompt = framing.n_fft + BALANCE_PROMPT * framing.hop_length
+        n_samples = n_prompt + BALANCE_FRAMES * framing.hop_length
+        pieces = np.stack(list(spread_chunks(self.segments, BALANCE_PIECES, n_samples, self.config.training.seed)))
+        waveform = torch.from_numpy(pieces).to(self.device)
+        true = self.featurizer.log_magnitude(waveform)
+        spectrum = self.featurizer.join(self.featurizer.stft(waveform[:, :n_prompt]))
+        generator = torch.Generator(self.device).manual_seed(self.config.training.seed)
+        codec.balance.zero_()
+        with self._averaged() as model:
+            state, made = model.start(spectrum), []
+            for codes in codec.encode(true[:, spectrum.shape[1] :]).unbind(1):
+                frame, state = model.next_frame(state, generator=generator, true_codes=codes)
+                made.append(frame)
+        known = waveform[:, n_prompt - framing.n_fft : n_prompt]
+        again = self.featurizer.log_magnitude(continue_waveform(self.featurizer, known, torch.stack(made, 1)))
+        skip = framing.n_fft // framing.hop_length  # frames that still see the prompt
+        power = [(2 * x[:, skip:]).exp().sum((1, 2)) + 1e-9 for x in (true[:, spectrum.shape[1] :], again)]
+        codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
 
     # -- state -------------------------------------------------------------------------------
 
