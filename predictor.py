@@ -47,8 +47,8 @@ class Predictor:
         return cls(model.to(device).eval(), config, state.info["level"], state.info["step"])
 
     def match_level(self, waveform: torch.Tensor) -> torch.Tensor:
-        """``waveform`` scaled to the corpus' level (median RMS), as a prompt should be."""
-        rms = waveform.square().mean().sqrt().clamp(min=1e-8)
+        """Each waveform ``[..., n_samples]`` scaled to the corpus' level (median RMS), as a prompt should be."""
+        rms = waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-8)
         return waveform * (self.level / rms)
 
     @torch.inference_mode()

@@ -152,7 +152,7 @@ def continuations(predictor, prompts, seconds: float, temperature: float | None 
 
     n_frames = math.ceil(seconds * predictor.config.featurizer.frame_rate)
     options = {} if temperature is None else {"temperature": temperature}
-    prompts = torch.stack([predictor.match_level(prompt) for prompt in prompts])
+    prompts = predictor.match_level(prompts)
     parts = [
         predictor.continue_(part, n_frames, seed=seed + i, **options).cpu()
         for i, part in enumerate(prompts.split(BATCH))

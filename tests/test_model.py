@@ -239,6 +239,33 @@ def test_batch_members_are_whole_continuations(predictor, corpus):
     assert not torch.equal(out[0, 8000:], out[1, 8000:])
 
 
+def test_the_decoder_has_the_level_of_the_recordings(trainer, corpus):
+    """True codes sound as loud as the recording, within 1 dB; measuring it leaves the training as it was."""
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    random = torch.get_rng_state()
+    trainer.balance()
+    assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+    predictor = Predictor.from_state(trainer.config, trainer.state())
+    waveform = torch.stack([torch.from_numpy(corpus.recordings[0].read(i * 40000, 32000)) for i in range(8)])
+    again = predictor.reconstruct(waveform, 8000)
+    ratio = again[:, 8000:].square().mean(-1) / waveform[:, 8000 : again.shape[1]].square().mean(-1)
+    assert abs(10 * float(ratio.median().log10())) < 1
+
+
+@torch.inference_mode()
+def test_a_rollout_stays_between_the_softest_and_the_loudest(predictor, corpus):
+    """From a prompt 20 dB too loud, drawn far too wildly: within 0.01 neper of the corpus' range."""
+    model = predictor.model
+    featurizer, heard = predictor._hear(10 * torch.from_numpy(corpus.recordings[0].read(20000, 16000))[None])
+    state = model.start(featurizer.join(featurizer.stft(heard)))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        _, state = model.next_frame(state, temperature=3.0, generator=generator)
+        frame = model.codec.unproject(model.codec.vector(state.codes) + state.detail * model.codec.deviation)
+        assert abs(float(model.codec.excess(frame))) < 0.01
+
+
 def test_n_frames_must_be_positive(predictor):
     with pytest.raises(ValueError):
         predictor.continue_(torch.zeros(1, 8000), 0)

@@ -28,6 +28,7 @@ SHORTER = [
     (r"bench.memory", "bench.memory --hours 2 --steps 2"),
     (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
+    (r"^pip install .*", "true"),  # so it does for these
     (r"^source .*", "true"),  # the environment is the one that runs this
 ]
 
