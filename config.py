@@ -60,7 +60,7 @@ class ModelConfig:
     dropout: float = 0.15
     # codes only
     n_components: int = 256
-    n_books: int = 8
+    n_books: int = 6
     n_codes: int = 512
     head_size: int = 256
     refiner_size: int = 512

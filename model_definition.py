@@ -40,24 +40,24 @@ def sample(logits: torch.Tensor, temperature: float, top_k: int, generator=None)
     """
     if temperature == 0:
         return logits.argmax(-1)
-    logits = logits / temperature
+    if temperature != 1:
+        logits = logits / temperature
     if 0 < top_k < logits.shape[-1]:
         worst = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < worst, -math.inf)
-    # The largest of the logits plus Gumbel noise is a draw from their softmax.
-    uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
-    return (logits - uniform.clamp(min=1e-20).log().neg().clamp(min=1e-20).log()).argmax(-1)
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
 
 
 class RolloutState(NamedTuple):
     """What a rollout of a :class:`CodeLSTM` carries from frame to frame."""
 
     codes: torch.Tensor  # of the last frame [B, n_books]
+    vector: torch.Tensor  # what they stand for, in deviations [B, n_components]
     lstm: Sequence  # hidden and cell [B, hidden] of each layer
     detail: torch.Tensor  # of the last frame, as it varies in recordings [B, n_components]
     heard: torch.Tensor  # the same, as it is played
     weights: list  # the LSTM's, laid out for single steps
-    centres: list  # the books
+    centres: list  # the books in the precision of the guess, their power, and as they are
     apply: Callable  # a linear layer, in the rollout's type
 
 
@@ -257,11 +257,12 @@ class CodeLSTM(nn.Module):
             (torch.cat([x.weight_ih_l0, x.weight_hh_l0], 1).to(dtype), (x.bias_ih_l0 + x.bias_hh_l0).to(dtype))
             for x in self.layers
         ]
-        centres = self._centres(dtype)
-        return RolloutState(codes[:, -1], state.unbind(0), detail[:, -1], detail[:, -1], weights, centres, _Cast(dtype))
+        centres = [(*near, book) for near, book in zip(self._centres(), self.codec.books, strict=True)]
+        last = (codes[:, -1], vector[:, -1], state.unbind(0), detail[:, -1], detail[:, -1])
+        return RolloutState(*last, weights, centres, _Cast(torch.float32))
 
     def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None, true_codes=None):
-        """Draw one frame.
+        """Draw one frame, kept between the softest and the loudest frames of the corpus.
 
         Args:
             true_codes: taken instead of drawn ones, to hear what the codec alone does to a sound.
@@ -269,27 +270,24 @@ class CodeLSTM(nn.Module):
         Shape:
             true_codes ``[B, n_books]`` -> ``(log_magnitude [B, n_bins], state)``
         """
-        deviation = self.codec.deviation
-        before = self.codec.vector(state.codes) / deviation
+        deviation, before = self.codec.deviation, state.vector
         output, lstm_state = self._step(self._embed(state.codes, before, state.detail), state.lstm, state.weights)
-        left = (before + state.detail) * deviation + self.to_vector(output)
+        guess = left = (before + state.detail) * deviation + self.to_vector(output)
         context = self.to_head(output)
         stay = self.stay(context)
         drawn = []
-        for book in range(self.config.n_books):
+        for book, (centres, power, plain) in enumerate(state.centres):
             if true_codes is None:
-                centres, power = state.centres[book]
-                near = F.linear(left.to(centres.dtype), centres).float() - power
+                near = F.linear(left.to(centres.dtype), centres) - power
                 logits = state.apply(self.logits[book], F.gelu(self.norms[book](context))) + near
                 logits = logits.scatter_add(-1, state.codes[:, book : book + 1], stay[:, book : book + 1])
                 code = sample(logits, temperature, top_k, generator)
             else:
                 code = true_codes[:, book]
             drawn.append(code)
-            left = left - self.codec.books[book][code]
+            left = left - plain[code]
             context = context + self._embed_sampled(code, book)
-        codes = torch.stack(drawn, dim=-1)
-        vector = self.codec.vector(codes) / deviation
+        codes, vector = torch.stack(drawn, dim=-1), (guess - left) / deviation
         mean, persistence, log_deviation = self.refiner(context, vector, before, state.apply)
         noise = log_deviation.exp() * torch.randn(vector.shape, generator=generator, device=vector.device)
         # Two lines of detail go on side by side: drawn as narrowly as it sounds best, the LSTM would
@@ -299,22 +297,17 @@ class CodeLSTM(nn.Module):
             for past, width in ((state.heard, self.config.detail_temperature), (state.detail, 1.0))
         )
         played = self.codec.unproject((vector + heard) * deviation)
-        if true_codes is None:
-            codes, detail, heard, played = self._guard(codes, vector, detail, heard, played)
-        return played + self.codec.balance, state._replace(codes=codes, lstm=lstm_state, detail=detail, heard=heard)
-
-    def _guard(self, codes, vector, detail, heard, played):
-        """Keeps a rollout between the softest and the loudest frames of the corpus: outside, the model
-        has learned nothing, and would go on to silence or to noise."""
-        deviation = self.codec.deviation
-        frame = self.codec.unproject((vector + detail) * deviation)
-        excess = self.codec.excess(frame)
-        if excess.any():
-            frame, played = frame - excess, played - excess
+        excess = self.codec.excess(played)
+        if true_codes is None and excess.any():
+            # Outside the softest and the loudest frames of the corpus the model has learned nothing, and
+            # would go on to silence or to noise.
+            frame, played = self.codec.unproject((vector + detail) * deviation) - excess, played - excess
             codes = torch.where(excess == 0, codes, self.codec.encode(frame))
             detail = torch.where(excess == 0, detail, self.codec.detail(frame, codes))
             heard = torch.where(excess == 0, heard, self.codec.detail(played, codes))
-        return codes, detail, heard, played
+            vector = self.codec.vector(codes) / deviation
+        state = state._replace(codes=codes, vector=vector, lstm=lstm_state, detail=detail, heard=heard)
+        return played + self.codec.balance, state
 
     def _step(self, output: torch.Tensor, state, weights):
         """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times
