@@ -77,7 +77,7 @@ def test_the_bench_measures_every_row(measured):
     real, model, noise = rows["real, what follows"], rows["tiny, step 12"], rows["white noise"]
     assert real["fad_ratio"] == pytest.approx(1) and "classifier" not in real
     assert noise["fad"] > 2 * real["fad"] and noise["classifier"] > 0.9 and noise["outside_flatness"] > 0.9
-    assert model["fad"] < noise["fad"] and model["classifier"] > 0.7  # twelve steps
+    assert model["fad"] < noise["fad"] and model["classifier"] > 0.6  # twelve steps
     assert real["copy_no_longer"] == 1 and real["notes"] > 1 and real["in_key"] > 0.6
     assert model["long_rollouts"] >= 1 and model["long_seconds"] == pytest.approx(LONG, abs=0.1)
     phase, codec = rows["tiny, phase only"], rows["tiny, codec only"]
