@@ -68,7 +68,7 @@ class Featurizer:
             waveform ``[..., n_samples]`` -> ``[..., 1 + (n_samples - n_fft) // hop_length, n_bins]``
         """
         segments = waveform.unfold(-1, self.config.n_fft, self.config.hop_length)
-        return torch.fft.rfft(segments * self.window) * self.gain
+        return torch.fft.rfft(segments * (self.window * self.gain))
 
     def istft(self, spectrum: torch.Tensor) -> torch.Tensor:
         """Least-squares inverse of :meth:`stft` (Griffin and Lim 1984, eq. 6).
@@ -81,7 +81,7 @@ class Featurizer:
         """
         n_fft, hop = self.config.n_fft, self.config.hop_length
         batch, n_frames = spectrum.shape[:-2], spectrum.shape[-2]
-        segments = torch.fft.irfft(spectrum / self.gain, n=n_fft) * self.window
+        segments = torch.fft.irfft(spectrum, n=n_fft) * (self.window / self.gain)
         n_overlaps = n_fft // hop
         # Overlap-add as n_overlaps shifted sums of hops: exact, and faster than a scatter.
         parts = segments.reshape(*batch, n_frames, n_overlaps, hop)

@@ -101,9 +101,10 @@ def continue_waveform(
         waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
         waveform[:, :n_known] = known
         consistent = featurizer.stft(waveform)[:, 1:]
-        guess = consistent + MOMENTUM * (consistent - last)
+        # Only its phase counts: consistent + MOMENTUM * (consistent - last), but for a factor.
+        guess = torch.sub(consistent, last, alpha=MOMENTUM / (1 + MOMENTUM))
         last = consistent
-        spectrum = guess * (magnitude / guess.abs().clamp(min=1e-9))
+        spectrum = guess.sgn_().mul_(magnitude)
     waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
     fade = torch.linspace(0, math.pi, CROSSFADE, device=known.device).cos().mul(-0.5).add(0.5)
     end = n_known + (n_frames + 1) * hop - n_fft
