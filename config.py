@@ -55,25 +55,30 @@ class ModelConfig:
     """
 
     head: str = "codes"
-    hidden_size: int = 448
+    hidden_size: int = 384
     n_layers: int = 2
     dropout: float = 0.15
     # codes only
     n_components: int = 256
-    n_books: int = 6
-    n_codes: int = 512
+    n_books: int = 8
+    n_codes: int = 256
+    n_heard_books: int = 2  # whose codes the LSTM is told; of the rest it hears where the frame lies
+    input_noise: float = 0.7  # on that, in deviations of the change from frame to frame
     head_size: int = 256
-    refiner_size: int = 512
+    refiner_size: int = 384
     # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
-    detail_temperature: float = 0.6
+    detail_temperature: float = 0.55
     history_noise: float = 0.02
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
 
     def __post_init__(self):
         _check(self.head in ("codes", "regression"), "model.head", "'codes' or 'regression'")
-        for key in ("hidden_size", "n_layers", "n_components", "n_books", "head_size", "refiner_size", "n_context"):
+        sizes = "hidden_size", "n_layers", "n_components", "n_books", "n_heard_books", "head_size", "refiner_size"
+        for key in (*sizes, "n_context"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
+        _check(self.n_heard_books <= self.n_books, "model.n_heard_books", "at most n_books")
+        _check(0 <= self.input_noise <= 10, "model.input_noise", "0 to 10")
         _check(2 <= self.n_codes <= 65536, "model.n_codes", "2 to 65536")
         _check(0 <= self.dropout < 1, "model.dropout", "0 or more and below 1")
         _check(0 <= self.detail_temperature <= 2, "model.detail_temperature", "0 to 2")

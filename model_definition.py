@@ -1,12 +1,12 @@
-"""The LSTM that predicts the next frame, with one of two output heads.
+"""The LSTM that predicts the next frame, by codes; ``regression.py`` has the original design.
 
-Both models offer the same four things: ``predicts_phase``, ``loss`` over windows, ``start`` on a
-prompt and ``next_frame`` for the rollout. They know nothing of files, devices or arguments.
+Both models offer the same: ``predicts_phase``, ``loss`` over windows, and for the rollout ``lay_out``,
+``start`` on a prompt and ``next_frame``. They know nothing of files, devices or arguments.
 """
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from codec import ResidualCodec
+from codec import FLOOR_DB, ResidualCodec
 from config import FeaturizerConfig, ModelConfig
-from featurizer import MIN_LOG_MAGNITUDE
+from featurizer import DB
+from regression import RegressionLSTM
 
 UNUSED = -100  # target of frames that are padding
 MAX_DETAIL = 5.0  # deviations
@@ -28,24 +29,51 @@ def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
     return {"codes": CodeLSTM, "regression": RegressionLSTM}[model.head](featurizer, model)
 
 
-def sample(logits: torch.Tensor, temperature: float, top_k: int, generator=None) -> torch.Tensor:
-    """Draw one code from each row.
+def sample(logits: torch.Tensor, temperature: float, top_k: int, uniform: torch.Tensor) -> torch.Tensor:
+    """Draw one code from each row, by the inverse of its cumulative distribution.
 
     Args:
         temperature: 0 takes the likeliest, 1 the model's own distribution.
         top_k: only the k likeliest can be drawn; 0 for all.
+        uniform: random numbers of [0, 1), one for each row.
 
     Shape:
-        logits ``[B, n_codes]`` -> ``[B]`` int64
+        logits ``[B, n_codes]``, uniform ``[B, 1]`` -> ``[B, 1]`` int64
     """
     if temperature == 0:
-        return logits.argmax(-1)
+        return logits.argmax(-1, keepdim=True)
     if temperature != 1:
         logits = logits / temperature
     if 0 < top_k < logits.shape[-1]:
-        worst = logits.topk(top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < worst, -math.inf)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
+        logits, likeliest = logits.topk(top_k)
+        return likeliest.gather(-1, sample(logits, 1.0, 0, uniform))
+    place = torch.searchsorted(logits.softmax(-1).cumsum(-1), uniform, right=True)
+    return place.clamp_(max=logits.shape[-1] - 1)  # the sum may end a rounding error below 1
+
+
+def _gelu(x: torch.Tensor) -> torch.Tensor:
+    # Of a single row, the exact one takes four times as long.
+    return F.gelu(x, approximate="tanh")
+
+
+def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable:
+    """A linear layer as a function. ``device.rollout_linear`` gives a faster one for single rows."""
+    return functools.partial(F.linear, weight=weight, bias=bias)
+
+
+class Layout(NamedTuple):
+    """A :class:`CodeLSTM`'s weights as a rollout uses them, where few rows pass at a time: linear layers
+    as functions, those that see the same input joined, and products of constants made once."""
+
+    lstm: list  # of each layer
+    outputs: Callable  # of the LSTM: context, correction of the guess, stay, onset
+    near: list  # of each book: minus the power of its centres, and the centres, in the precision of the guess
+    widths: torch.Tensor  # of the nearness where something begins, and where it goes on [2, n_books]
+    heads: list  # of each book
+    tables: list  # of each book: what its codes add to the context and take from the guess
+    refiner: list
+    spreads: torch.Tensor  # share of the detail's spread that varies, and that is played [2, 1, 1]
+    decode: Callable  # vector in deviations to log-magnitude
 
 
 class RolloutState(NamedTuple):
@@ -54,24 +82,8 @@ class RolloutState(NamedTuple):
     codes: torch.Tensor  # of the last frame [B, n_books]
     vector: torch.Tensor  # what they stand for, in deviations [B, n_components]
     lstm: Sequence  # hidden and cell [B, hidden] of each layer
-    detail: torch.Tensor  # of the last frame, as it varies in recordings [B, n_components]
-    heard: torch.Tensor  # the same, as it is played
-    weights: list  # the LSTM's, laid out for single steps
-    centres: list  # the books in the precision of the guess, their power, and as they are
-    apply: Callable  # a linear layer, in the rollout's type
-
-
-class _Cast:
-    """Applies linear layers in a type, converting each one's weights once."""
-
-    def __init__(self, dtype: torch.dtype):
-        self.dtype, self.weights = dtype, {}
-
-    def __call__(self, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-        if layer not in self.weights:
-            bias = None if layer.bias is None else layer.bias.to(self.dtype)
-            self.weights[layer] = (layer.weight.to(self.dtype), bias)
-        return F.linear(x.to(self.dtype), *self.weights[layer]).to(x.dtype)
+    details: torch.Tensor  # of the last frame, as it varies in recordings and as it is played [2, B, n_components]
+    layout: Layout
 
 
 class Refiner(nn.Module):
@@ -86,28 +98,29 @@ class Refiner(nn.Module):
 
     def __init__(self, n_components: int, context: int, hidden: int):
         super().__init__()
-        self.context = nn.Linear(context, hidden)
-        self.input = nn.Linear(2 * n_components, hidden, bias=False)
+        self.input = nn.Linear(context + 2 * n_components, hidden)
         self.middle = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, 3 * n_components)
         nn.init.zeros_(self.output.weight)  # at first: standard normal
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, context, vector, before, apply=lambda layer, x: layer(x)):
+    def forward(self, context, vector, before, layers: Sequence[Callable] | None = None):
         """
         Args:
             context: LSTM's output with all codes of the frame embedded.
             vector, before: what the codes of this frame and of the last one stand for.
+            layers: taken for the linear layers.
 
         Shape:
             context ``[..., head_size]``, the others ``[..., n_components]`` in deviations -> ``(mean,
             persistence, log_deviation)``, ``[..., n_components]`` each, float32; the detail's mean is
             ``mean + persistence * (detail of the last frame)``
         """
-        x = F.gelu(apply(self.context, context) + apply(self.input, torch.cat([vector, before], -1)))
-        x = x + F.gelu(apply(self.middle, x))
-        mean, persistence, log_deviation = apply(self.output, x).float().chunk(3, dim=-1)
-        return 2 * torch.tanh(mean / 2), 0.98 * torch.tanh(persistence), 1.5 * torch.tanh(log_deviation / 1.5)
+        first, middle, last = layers or (self.input, self.middle, self.output)
+        x = _gelu(first(torch.cat([context, vector, before], -1)))
+        x = x + _gelu(middle(x))
+        mean, persistence, log_deviation = last(x).float().tanh().chunk(3, dim=-1)
+        return 2 * mean, 0.98 * persistence, 1.5 * log_deviation
 
 
 class CodeLSTM(nn.Module):
@@ -118,6 +131,10 @@ class CodeLSTM(nn.Module):
     spare the LSTM from learning what is known: a logit for "the same code again", and the nearness of
     each code's centre to what the books before leave of a guess at the frame. Without the second, a
     change of the first code is followed by codes that do not fit it, and the rollout grows louder.
+
+    Each frame either goes on from the last one or begins something new, by a probability of its own:
+    where something begins, the first path is cut and the nearness widened, by a factor learned for each
+    book. With one width for both, the leap at an onset is all but ruled out, and the music stands still.
     """
 
     predicts_phase = False
@@ -127,23 +144,28 @@ class CodeLSTM(nn.Module):
         self.config = config
         n_books, n_codes, hidden, head = config.n_books, config.n_codes, config.hidden_size, config.head_size
         self.codec = ResidualCodec(featurizer.n_bins, config.n_components, n_books, n_codes)
-        self.embedding = nn.Embedding(n_books * n_codes, hidden)
+        self.embedding = nn.Embedding(config.n_heard_books * n_codes, hidden)
         self.layers = nn.ModuleList(nn.LSTM(hidden, hidden) for _ in range(config.n_layers))
         self.to_head = nn.Linear(hidden, head)
         self.code_embedding = nn.Embedding(n_books * n_codes, head)
         self.from_vector = nn.Linear(config.n_components, hidden, bias=False)
         self.stay = nn.Linear(head, n_books)
+        self.onset = nn.Linear(head, 1)
+        self.onset_width = nn.Parameter(torch.zeros(n_books))
         self.to_vector = nn.Linear(hidden, config.n_components)
         self.precision = nn.Parameter(torch.zeros(n_books, config.n_components))
         self.norms = nn.ModuleList(nn.LayerNorm(head) for _ in range(n_books))
         self.logits = nn.ModuleList(nn.Linear(head, n_codes) for _ in range(n_books))
         self.refiner = Refiner(config.n_components, head, config.refiner_size)
-        nn.init.normal_(self.embedding.weight, std=n_books**-0.5)
+        nn.init.normal_(self.embedding.weight, std=config.n_heard_books**-0.5)
         nn.init.normal_(self.code_embedding.weight, std=n_books**-0.5)
+        nn.init.zeros_(self.onset.weight)
+        nn.init.constant_(self.onset.bias, -2.0)
         nn.init.zeros_(self.to_vector.weight)
         nn.init.zeros_(self.to_vector.bias)
         for layer in self.layers:  # remember by default (Jozefowicz et al. 2015)
             nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
+        self.register_buffer("onset_bias", torch.zeros(()))  # in rollouts, see Trainer.calibrate
         self.register_buffer("offsets", torch.arange(n_books) * n_codes, persistent=False)
 
     # -- training ----------------------------------------------------------------------------
@@ -178,19 +200,26 @@ class CodeLSTM(nn.Module):
         output = output.transpose(0, 1)
         left = (vector[:, :-1] + past) * self.codec.deviation + self.to_vector(output)
         output = self.to_head(output)
-        stay = self.stay(output).float()
-        losses = []
+        stay, onset = self.stay(output).float(), self.onset(output).float().squeeze(-1)
+        nats = []
         for book, (centres, power) in enumerate(self._centres()):
-            logits = self._logits(output, book).float() + (left @ centres.T).float() - power
+            head, near = self._logits(output, book).float(), (left @ centres.T).float() - power
+            goes_on = (head + near).scatter_add(-1, history[..., book : book + 1], stay[..., book : book + 1])
+            begins = torch.addcmul(head, near, self._onset_width()[book])
+            nats.append(torch.stack([_cross_entropy(logits, target[..., book]) for logits in (goes_on, begins)]))
             left = left - self.codec.books[book][codes[:, 1:, book]]
-            logits = logits.scatter_add(-1, history[..., book : book + 1], stay[..., book : book + 1])
-            losses.append(F.cross_entropy(logits.flatten(0, 1), target[..., book].flatten(), ignore_index=UNUSED))
             output = output + self._embed_sampled(codes[:, 1:, book], book)
+        used = target[..., 0] != UNUSED
+        n_used = used.sum().clamp(min=1)
+        # Which of the two it was is not known: the sum over both, up to each book.
+        goes_on, begins = torch.stack(nats).cumsum(0).unbind(1)
+        total = -torch.logaddexp(F.logsigmoid(-onset) - goes_on, F.logsigmoid(onset) - begins)
+        total = (total * used).sum((1, 2)) / n_used
+        losses = list(total.diff(prepend=total.new_zeros(1)))
         mean, persistence, log_deviation = self.refiner(output, vector[:, 1:], vector[:, :-1])
         mean = mean + persistence * past
         nats = (0.5 * ((detail[:, 1:] - mean) * (-log_deviation).exp()).square() + log_deviation).mean(-1)
-        used = target[..., 0] != UNUSED
-        losses.append((nats * used).sum() / used.sum().clamp(min=1))
+        losses.append((nats * used).sum() / n_used)
         losses = torch.stack(losses).nan_to_num()  # nan: a batch that is all padding
         return losses[:-1].mean() + losses[-1], state.detach(), losses.detach()
 
@@ -211,16 +240,28 @@ class CodeLSTM(nn.Module):
             sequence = sequence + output
         return sequence, torch.stack(states)
 
-    def _embed(self, codes: torch.Tensor, vector: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
-        """A frame as the LSTM's input: its codes, and exactly where between them it lies."""
-        bags = (codes + self.offsets).flatten(0, -2)
-        embedded = F.embedding_bag(bags, self.embedding.weight, mode="sum").unflatten(0, codes.shape[:-1])
-        return embedded + self.from_vector((vector + detail) * (self.codec.deviation / self.codec.scale))
+    def _embed(self, codes: torch.Tensor, vector: torch.Tensor, detail: torch.Tensor, generator=None) -> torch.Tensor:
+        """A frame as the LSTM's input: its first codes, and where it lies, under noise.
+
+        An onset enters the window of a frame at its faint end, two or three frames before it is heard.
+        Without noise the LSTM waits for that sign of what comes, which no rollout would ever draw.
+        """
+        n = self.config.n_heard_books
+        embedded = self.embedding(codes[..., :n] + self.offsets[:n]).sum(-2)
+        frame = (vector + detail) * self.codec.deviation
+        if self.config.input_noise:
+            noise = torch.randn(frame.shape, generator=generator, device=frame.device)
+            frame = torch.addcmul(frame, noise, self.codec.change.sqrt() * self.config.input_noise)
+        return embedded + self.from_vector(frame / self.codec.scale)
 
     def _embed_sampled(self, code: torch.Tensor, book: int) -> torch.Tensor:
         return self.code_embedding(code + book * self.config.n_codes)
 
-    def _centres(self, dtype: torch.dtype = torch.float32) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _onset_width(self) -> torch.Tensor:
+        """Of each book: the share of the nearness that is left where something begins."""
+        return (8 * self.onset_width - 2).sigmoid()
+
+    def _centres(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Of each book: its centres times the precision of the guess, half their squared length in it.
 
         With them, ``guess @ centres.T - power`` is, but for a constant, the log-density of a normal
@@ -230,18 +271,18 @@ class CodeLSTM(nn.Module):
         # The factor lets a parameter that moves by the learning rate change tenfold in minutes.
         precision = (8 * self.precision - 2).exp() / self.codec.change
         weighted = [book * p for book, p in zip(self.codec.books, precision, strict=True)]
-        return [(w.to(dtype), 0.5 * (w * book).sum(-1)) for w, book in zip(weighted, self.codec.books, strict=True)]
+        return [(w, 0.5 * (w * book).sum(-1)) for w, book in zip(weighted, self.codec.books, strict=True)]
 
     def _logits(self, context: torch.Tensor, book: int) -> torch.Tensor:
-        return self.logits[book](F.gelu(self.norms[book](context)))
+        return self.logits[book](_gelu(self.norms[book](context)))
 
     # -- rollout -----------------------------------------------------------------------------
 
-    def start(self, frames: torch.Tensor, dtype: torch.dtype = torch.float32):
+    def start(self, frames: torch.Tensor, layout: Layout | None = None, generator=None):
         """Rollout state after a prompt.
 
         Args:
-            dtype: of the matrix products to come; their weights are laid out for them here.
+            layout: of :meth:`lay_out`, for many rollouts.
 
         Shape:
             frames ``[B, T, 2 * n_bins]``
@@ -251,15 +292,39 @@ class CodeLSTM(nn.Module):
         state = self.embedding.weight.new_zeros(len(self.layers), 2, len(codes), self.config.hidden_size)
         vector, detail = self.codec.vector(codes) / self.codec.deviation, self.codec.detail(log_magnitude, codes)
         if codes.shape[1] > 1:
-            embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1])
+            embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator)
             _, state = self._run(embedded.transpose(0, 1), None)
-        weights = [
-            (torch.cat([x.weight_ih_l0, x.weight_hh_l0], 1).to(dtype), (x.bias_ih_l0 + x.bias_hh_l0).to(dtype))
-            for x in self.layers
-        ]
-        centres = [(*near, book) for near, book in zip(self._centres(), self.codec.books, strict=True)]
-        last = (codes[:, -1], vector[:, -1], state.unbind(0), detail[:, -1], detail[:, -1])
-        return RolloutState(*last, weights, centres, _Cast(torch.float32))
+        details = detail[:, -1].expand(2, -1, -1)
+        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, layout or self.lay_out())
+
+    def lay_out(self, linear: Callable = plain_linear) -> Layout:
+        """The weights as they are now, for rollouts.
+
+        Args:
+            linear: makes a function of a weight and a bias.
+        """
+        codec, config = self.codec, self.config
+        lstm = []
+        for layer in self.layers:
+            weight = torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)
+            # The three gates that are sigmoids side by side.
+            lstm.append([_gates(weight), _gates(layer.bias_ih_l0 + layer.bias_hh_l0)])
+        to_head, after = self.to_head, (self.stay, self.onset)
+        weights = [to_head.weight, self.to_vector.weight, *(x.weight @ to_head.weight for x in after)]
+        biases = [to_head.bias, self.to_vector.bias, *(x.bias + x.weight @ to_head.bias for x in after)]
+        embeddings = self.code_embedding.weight.split(config.n_codes)
+        refiner, heads = self.refiner, self.logits
+        return Layout(
+            lstm=[linear(*x) for x in lstm],
+            outputs=linear(torch.cat(weights), torch.cat(biases)),
+            near=[(-power, centres.T.contiguous()) for centres, power in self._centres()],
+            widths=torch.stack([self._onset_width(), torch.ones_like(self.onset_width)]),
+            heads=[linear(x.weight, x.bias) for x in heads],
+            tables=[torch.cat([e, -book], 1) for e, book in zip(embeddings, codec.books, strict=True)],
+            refiner=[linear(x.weight, x.bias) for x in (refiner.input, refiner.middle, refiner.output)],
+            spreads=codec.mean.new_tensor([1.0, config.detail_temperature]).view(2, 1, 1),
+            decode=linear((codec.components * codec.deviation.unsqueeze(-1) / codec.weight).T.contiguous(), codec.mean),
+        )
 
     def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None, true_codes=None):
         """Draw one frame, kept between the softest and the loudest frames of the corpus.
@@ -270,110 +335,73 @@ class CodeLSTM(nn.Module):
         Shape:
             true_codes ``[B, n_books]`` -> ``(log_magnitude [B, n_bins], state)``
         """
-        deviation, before = self.codec.deviation, state.vector
-        output, lstm_state = self._step(self._embed(state.codes, before, state.detail), state.lstm, state.weights)
-        guess = left = (before + state.detail) * deviation + self.to_vector(output)
-        context = self.to_head(output)
-        stay = self.stay(context)
-        drawn = []
-        for book, (centres, power, plain) in enumerate(state.centres):
+        config, layout, before, deviation = self.config, state.layout, state.vector, self.codec.deviation
+        detail = state.details[0]
+        output, lstm_state = self._step(self._embed(state.codes, before, detail, generator), state.lstm, layout.lstm)
+        parts = (config.head_size, config.n_components)
+        context, change, stay, onset = layout.outputs(output).split((*parts, config.n_books, 1), -1)
+        onset = onset + self.onset_bias
+        guess = torch.addcmul(change, before + detail, deviation)
+        uniform = torch.rand(config.n_books + 1, len(guess), 1, generator=generator, device=guess.device).unbind(0)
+        begins = uniform[-1] < (onset / temperature).sigmoid() if temperature else onset > 0
+        stay = guess.new_zeros(len(guess), config.n_books * config.n_codes).scatter_(
+            -1, state.codes + self.offsets, stay * ~begins
+        )
+        stay = stay.split(config.n_codes, -1)
+        width, drawn = torch.where(begins, *layout.widths).split(1, -1), []
+        sums = torch.cat([context, guess], -1)
+        for book, table in enumerate(layout.tables):
             if true_codes is None:
-                near = F.linear(left.to(centres.dtype), centres) - power
-                logits = state.apply(self.logits[book], F.gelu(self.norms[book](context))) + near
-                logits = logits.scatter_add(-1, state.codes[:, book : book + 1], stay[:, book : book + 1])
-                code = sample(logits, temperature, top_k, generator)
+                context, left = sums.split(parts, -1)
+                minus_power, centres = layout.near[book]
+                near = torch.addmm(minus_power, left, centres)
+                logits = layout.heads[book](_gelu(self.norms[book](context))) + stay[book]
+                logits.addcmul_(near, width[book])
+                code = sample(logits, temperature, top_k, uniform[book]).squeeze(-1)
             else:
                 code = true_codes[:, book]
             drawn.append(code)
-            left = left - plain[code]
-            context = context + self._embed_sampled(code, book)
+            sums = sums + table.index_select(0, code)
+        context, left = sums.split(parts, -1)
         codes, vector = torch.stack(drawn, dim=-1), (guess - left) / deviation
-        mean, persistence, log_deviation = self.refiner(context, vector, before, state.apply)
+        mean, persistence, log_deviation = self.refiner(context, vector, before, layout.refiner)
         noise = log_deviation.exp() * torch.randn(vector.shape, generator=generator, device=vector.device)
         # Two lines of detail go on side by side: drawn as narrowly as it sounds best, the LSTM would
         # take it for music that stands still.
-        heard, detail = (
-            (mean + persistence * past + width * noise).clamp(-MAX_DETAIL, MAX_DETAIL)
-            for past, width in ((state.heard, self.config.detail_temperature), (state.detail, 1.0))
-        )
-        played = self.codec.unproject((vector + heard) * deviation)
+        details = torch.addcmul(mean, persistence, state.details).addcmul(noise, layout.spreads)
+        details = details.clamp(-MAX_DETAIL, MAX_DETAIL)
+        played = layout.decode(vector + details[1]).clamp(min=FLOOR_DB / DB)
         excess = self.codec.excess(played)
         if true_codes is None and excess.any():
             # Outside the softest and the loudest frames of the corpus the model has learned nothing, and
             # would go on to silence or to noise.
-            frame, played = self.codec.unproject((vector + detail) * deviation) - excess, played - excess
-            codes = torch.where(excess == 0, codes, self.codec.encode(frame))
-            detail = torch.where(excess == 0, detail, self.codec.detail(frame, codes))
-            heard = torch.where(excess == 0, heard, self.codec.detail(played, codes))
-            vector = self.codec.vector(codes) / deviation
-        state = state._replace(codes=codes, vector=vector, lstm=lstm_state, detail=detail, heard=heard)
-        return played + self.codec.balance, state
+            frames = torch.stack([self.codec.unproject((vector + details[0]) * deviation), played]) - excess
+            codes = torch.where(excess == 0, codes, self.codec.encode(frames[0]))
+            details = torch.where(excess == 0, details, self.codec.detail(frames, codes))
+            vector, played = self.codec.vector(codes) / deviation, frames[1]
+        return played + self.codec.balance, state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details)
 
-    def _step(self, output: torch.Tensor, state, weights):
+    def _step(self, output: torch.Tensor, state, layers):
         """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times
         faster than ``nn.LSTM`` called for a single frame."""
-        states = []
-        for (weight, bias), (hidden, cell) in zip(weights, state, strict=True):
-            gates = F.linear(torch.cat([output, hidden], -1).to(weight.dtype), weight, bias).float()
-            into, forget, new, out = gates.chunk(4, dim=-1)
-            cell = torch.addcmul(forget.sigmoid() * cell, into.sigmoid(), new.tanh())
-            hidden = out.sigmoid() * cell.tanh()
+        states, size = [], output.shape[-1]
+        for layer, (hidden, cell) in zip(layers, state, strict=True):
+            gates, new = layer(torch.cat([output, hidden], -1)).split((3 * size, size), -1)
+            into, forget, out = gates.sigmoid().chunk(3, -1)
+            cell = torch.addcmul(forget * cell, into, new.tanh())
+            hidden = out * cell.tanh()
             states.append((hidden, cell))
             output = output + hidden
         return output, states
 
 
-class RegressionLSTM(nn.Module):
-    """The original design, as it was: the mean of the next raw magnitude and phase, by MSE.
+def _gates(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch's order of an LSTM's gates (in, forget, new, out) with the sigmoids side by side."""
+    into, forget, new, out = x.chunk(4)
+    return torch.cat([into, forget, out, new])
 
-    A window of ``n_context`` frames predicts the one after it. For the rollout it reads its own
-    output, window after window.
-    """
 
-    predicts_phase = True
-
-    def __init__(self, featurizer: FeaturizerConfig, config: ModelConfig):
-        super().__init__()
-        self.config = config
-        width = 2 * featurizer.n_bins
-        self.lstm = nn.LSTM(
-            width, config.hidden_size, config.n_layers, dropout=config.dropout if config.n_layers > 1 else 0
-        )
-        self.output = nn.Linear(config.hidden_size, width)
-
-    @staticmethod
-    def _raw(frames: torch.Tensor) -> torch.Tensor:
-        log_magnitude, phase = frames.chunk(2, dim=-1)
-        return torch.cat([log_magnitude.exp(), phase], dim=-1)
-
-    def loss(self, frames: torch.Tensor, state=None, mask: torch.Tensor | None = None):
-        """Squared error of the frame after the window.
-
-        Shape:
-            frames ``[B, n_context + 1, 2 * n_bins]``, mask ``[B, n_context + 1]`` -> ``(scalar,
-            None, [1])``
-        """
-        raw = self._raw(frames)
-        predicted = self._predict(raw[:, :-1])
-        error = (predicted.float() - raw[:, -1]).square().mean(-1)
-        if mask is not None:
-            whole = mask.all(dim=1)
-            error = (error * whole).sum() / whole.sum().clamp(min=1)
-        error = error.mean()
-        return error, None, error.detach().reshape(1)
-
-    def _predict(self, window: torch.Tensor) -> torch.Tensor:
-        output, _ = self.lstm(window.transpose(0, 1))
-        return self.output(output[-1])
-
-    def start(self, frames: torch.Tensor, dtype: torch.dtype = torch.float32):
-        """Rollout state after a prompt. Shape: frames ``[B, T, 2 * n_bins]``"""
-        window = self._raw(frames[:, -self.config.n_context :])
-        return F.pad(window, (0, 0, self.config.n_context - window.shape[1], 0))
-
-    def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None):
-        """The mean next frame; nothing is drawn. Shape: -> ``(frame [B, 2 * n_bins], state)``"""
-        raw = self._predict(state)
-        magnitude, phase = raw.chunk(2, dim=-1)
-        frame = torch.cat([magnitude.clamp(min=math.exp(MIN_LOG_MAGNITUDE)).log(), phase], dim=-1)
-        return frame, torch.cat([state[:, 1:], raw.unsqueeze(1)], dim=1)
+def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Shape: logits ``[..., n_codes]``, target ``[...]`` -> nats ``[...]``, 0 where it is unused."""
+    nats = F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=UNUSED, reduction="none")
+    return nats.view(target.shape)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 
 from checkpoint import State, load_run
 from config import RunConfig
-from device import has_bf16_matrix_units
+from device import rollout_linear
 from featurizer import Featurizer
 from model_definition import build_model
 from phase import CROSSFADE, continue_waveform, lookahead
@@ -51,6 +52,10 @@ class Predictor:
         rms = waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-8)
         return waveform * (self.level / rms)
 
+    @functools.cached_property
+    def _layout(self):
+        return self.model.lay_out(rollout_linear(next(self.model.parameters()).device))
+
     @torch.inference_mode()
     def continue_(
         self,
@@ -78,7 +83,7 @@ class Predictor:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
         featurizer, heard = self._hear(prompt)
         generator = torch.Generator(heard.device).manual_seed(seed)
-        state = self.model.start(featurizer.join(featurizer.stft(heard)), self._dtype(heard.device))
+        state = self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator)
 
         def frames():
             nonlocal state
@@ -112,17 +117,13 @@ class Predictor:
                 yield from true.unbind(1)
                 return
             generator = torch.Generator(heard.device).manual_seed(seed)
-            state = self.model.start(featurizer.join(featurizer.stft(heard)), self._dtype(heard.device))
+            state = self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator)
             for codes in self.model.codec.encode(true).unbind(1):
                 frame, state = self.model.next_frame(state, generator=generator, true_codes=codes)
                 yield frame
 
         n_frames = true.shape[1] - lookahead(framing)
         return self._sound(featurizer, prompt.to(heard.device), heard, frames(), n_frames, None)
-
-    def _dtype(self, device: torch.device) -> torch.dtype:
-        fast = self.config.training.precision == "auto" and has_bf16_matrix_units(device)
-        return torch.bfloat16 if fast else torch.float32
 
     def _hear(self, prompt: torch.Tensor) -> tuple[Featurizer, torch.Tensor]:
         """The prompt's end, in whole frames: in front, one shorter than a frame is preceded by silence."""

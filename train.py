@@ -291,7 +291,7 @@ class TrainingRun:
         """State, held-out loss, preview. A full disk costs this save, not the run."""
         from checkpoint import save_state
 
-        self.trainer.balance()
+        self.trainer.calibrate()
         state = self.trainer.state()
         path = self.metadata.resolve("state")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from dataset import AudioDataset, Segment, spread_chunks
 from device import has_bf16_matrix_units
 from featurizer import Featurizer
 from model_definition import build_model
-from phase import continue_waveform
+from predictor import Predictor
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
-BALANCE_PIECES, BALANCE_PROMPT, BALANCE_FRAMES = 24, 16, 96  # pieces, and frames in each
+CALIBRATION_PIECES, CALIBRATION_PROMPT, CALIBRATION_FRAMES = 24, 40, 160  # pieces, and frames in each
 MAX_BALANCE = 0.7  # nepers: 6 dB
+RISES = 0.03  # share of a corpus' frames whose rise counts as something that begins
+MAX_BIAS = 1.0  # nats: more begins too much, and too loud
 
 
 class Trainer:
@@ -135,7 +138,9 @@ class Trainer:
         carry, self.carry = self.carry, None
         every = self.config.training.windows_per_episode
         try:
-            with self._averaged():
+            # Places and noise are the same every time.
+            with self._averaged(), torch.random.fork_rng():
+                torch.manual_seed(self.config.training.seed)
                 return float(np.mean([self._loss(dataset[i * every])[0].item() for i in range(n_batches)]))
         finally:
             self.carry = carry
@@ -152,35 +157,47 @@ class Trainer:
             self.model.load_state_dict(own, strict=False)
 
     @torch.no_grad()
-    def balance(self):
-        """Measure by how much the decoder's sound is softer than the recordings, and make up for it.
+    def calibrate(self):
+        """Measure on the training recordings by how much the decoder is too soft and rollouts too calm, and
+        make up for it: training itself does not depend on it.
 
-        Detail drawn more narrowly than it is (``detail_temperature``) has less power in the mean. The
-        gain, one for all bins, is the median over places of the training recordings that are decoded
-        from their true codes; training itself does not depend on it.
+        Detail drawn more narrowly than it is (``detail_temperature``) has less power in the mean: one
+        gain for all bins. And a model that is right about each frame, given a recording up to there, still
+        begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier.
         """
         codec = getattr(self.model, "codec", None)
         if codec is None:
             return
-        framing = self.config.featurizer
-        n_prompt = framing.n_fft + BALANCE_PROMPT * framing.hop_length
-        n_samples = n_prompt + BALANCE_FRAMES * framing.hop_length
-        pieces = np.stack(list(spread_chunks(self.segments, BALANCE_PIECES, n_samples, self.config.training.seed)))
+        seed, framing = self.config.training.seed, self.config.featurizer
+        n_prompt = framing.n_fft + CALIBRATION_PROMPT * framing.hop_length
+        n_samples = n_prompt + CALIBRATION_FRAMES * framing.hop_length
+        pieces = np.stack(list(spread_chunks(self.segments, CALIBRATION_PIECES, n_samples, seed)))
         waveform = torch.from_numpy(pieces).to(self.device)
-        true = self.featurizer.log_magnitude(waveform)
-        spectrum = self.featurizer.join(self.featurizer.stft(waveform[:, :n_prompt]))
-        generator = torch.Generator(self.device).manual_seed(self.config.training.seed)
         codec.balance.zero_()
         with self._averaged() as model:
-            state, made = model.start(spectrum), []
-            for codes in codec.encode(true[:, spectrum.shape[1] :]).unbind(1):
-                frame, state = model.next_frame(state, generator=generator, true_codes=codes)
-                made.append(frame)
-        known = waveform[:, n_prompt - framing.n_fft : n_prompt]
-        again = self.featurizer.log_magnitude(continue_waveform(self.featurizer, known, torch.stack(made, 1)))
-        skip = framing.n_fft // framing.hop_length  # frames that still see the prompt
-        power = [(2 * x[:, skip:]).exp().sum((1, 2)) + 1e-9 for x in (true[:, spectrum.shape[1] :], again)]
-        codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
+            predictor = Predictor(model, self.config, self.level, self.step)
+            again = predictor.reconstruct(waveform, n_prompt, seed=seed)
+            skip = n_prompt + framing.n_fft  # samples whose frames still see the prompt
+            power = [x[:, skip : again.shape[1]].square().mean(-1) + 1e-12 for x in (waveform, again)]
+            codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
+            usual = self._rises(waveform, n_prompt).quantile(1 - RISES)
+
+            def excess(bias: float) -> float:
+                """Log-ratio of what begins to what should, clear of the logarithm's pole."""
+                model.onset_bias.fill_(bias)
+                alone = predictor.continue_(waveform[:, :n_prompt], CALIBRATION_FRAMES, seed=seed)
+                rises = self._rises(alone, n_prompt)
+                return math.log(max(float((rises > usual).float().mean()), RISES / 20) / RISES)
+
+            # Two rollouts and a secant.
+            first = excess(0.0)
+            bias = min(max(-first / 1.5, -MAX_BIAS), MAX_BIAS) or 0.1
+            second = excess(bias)
+            slope = min(max((second - first) / bias, 0.7), 3.0)
+            model.onset_bias.fill_(min(max(bias - second / slope, -MAX_BIAS), MAX_BIAS))
+
+    def _rises(self, waveform: torch.Tensor, n_prompt: int) -> torch.Tensor:
+        return self.model.codec.rise(self.featurizer.log_magnitude(waveform[:, n_prompt:])).flatten()
 
     # -- state -------------------------------------------------------------------------------
 

@@ -14,13 +14,14 @@ FLOORS = [
     {"metrics"},
     {"config"},
     {"corpus", "featurizer", "device", "score"},
-    {"codec", "phase", "spectrogram", "dataset", "prompt"},
+    {"codec", "regression", "phase", "spectrogram", "dataset", "prompt"},
     {"model_definition"},
     {"checkpoint"},
-    {"predictor", "trainer", "run_log"},
+    {"predictor", "run_log"},
+    {"trainer"},
     {"train", "predict"},
 ]
-FILELESS = {"featurizer", "phase", "codec", "model_definition"}
+FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition"}
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 
 

@@ -1,5 +1,7 @@
 """Codec, LSTM and rollout."""
 
+import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -11,12 +13,15 @@ from codec import ResidualCodec, fit_codec
 from config import PRESETS, FeaturizerConfig, ModelConfig
 from conftest import tiny_config
 from corpus import open_corpus
-from dataset import split
+from dataset import split, spread_chunks
+from device import rollout_linear
 from featurizer import DB, Featurizer
 from model_definition import Refiner, build_model, sample
 from phase import CROSSFADE
 from predictor import Predictor
 from trainer import Trainer
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def corpus(recordings, tmp_path_factory):
 def trainer(corpus):
     """A tiny model of real music, 200 steps old."""
     torch.set_num_threads(1)
-    trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
+    trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, CPU)
     trainer.fit()
     for _ in range(200):
         trainer.train_step()
@@ -146,18 +151,27 @@ def test_sampling_follows_the_softmax():
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     generator = torch.Generator().manual_seed(0)
     n = 20000
+    uniform = torch.rand(n, 1, generator=generator)
     for temperature in (0.5, 1.0, 2.0):
         expected = (logits[0] / temperature).softmax(0)
-        drawn = sample(logits.expand(n, 4), temperature, 0, generator)
+        drawn = sample(logits.expand(n, 4), temperature, 0, uniform).flatten()
         frequency = torch.bincount(drawn, minlength=4) / n
         assert ((frequency - expected).abs() < 3 * (expected * (1 - expected) / n).sqrt() + 1e-3).all()
-    assert set(sample(logits.expand(n, 4), 1.0, 2, generator).tolist()) == {0, 1}
-    assert set(sample(logits.expand(n, 4), 0.0, 0, generator).tolist()) == {0}
+    assert set(sample(logits.expand(n, 4), 1.0, 2, uniform).flatten().tolist()) == {0, 1}
+    ends = sample(logits.expand(2, 4), 1.0, 0, torch.tensor([[0.0], [1 - 2**-24]]))
+    assert ends.tolist() == [[0], [3]]
+    assert set(sample(logits.expand(n, 4), 0.0, 0, uniform).flatten().tolist()) == {0}
+
+
+def without_noise(model):
+    model = copy.deepcopy(model)
+    model.config = dataclasses.replace(model.config, input_noise=0.0)
+    return model
 
 
 def test_a_step_equals_the_sequence(predictor, frames):
     """The one-frame step of the rollout gives what the LSTM gives over the whole sequence."""
-    model = predictor.model
+    model = without_noise(predictor.model)
     codes = model.codec.encode(torch.from_numpy(frames[:3]))
     with torch.inference_mode():
         vector = model.codec.vector(codes) / model.codec.deviation
@@ -166,10 +180,41 @@ def test_a_step_equals_the_sequence(predictor, frames):
         whole, _ = model._run(embedded.transpose(0, 1), None)
         padded = torch.cat([torch.from_numpy(frames[:3]), torch.zeros(3, 64, 257)], dim=-1)
         start = model.start(padded[:, :2])
-        state, weights = start.lstm, start.weights
+        state, layers = start.lstm, start.layout.lstm
         for t in range(1, 20):
-            output, state = model._step(embedded[:, t], state, weights)
+            output, state = model._step(embedded[:, t], state, layers)
             torch.testing.assert_close(output, whole[t], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("onset", [-50.0, 50.0])
+@torch.inference_mode()
+def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch, onset):
+    """Held to the true frames, its logits give the nats of the loss: within 1 %, in either of the two ways on."""
+    import model_definition
+
+    model = without_noise(predictor.model)
+    model.onset.bias.fill_(onset)
+    model.onset.weight.zero_()
+    log_magnitude = torch.from_numpy(frames[:4])
+    _, _, expected = model.loss(log_magnitude)
+    codes = model.codec.encode(log_magnitude)
+    vector, details = model.codec.vector(codes) / model.codec.deviation, model.codec.detail(log_magnitude, codes)
+    nats = []
+
+    def tell(logits, temperature, top_k, uniform):
+        code = codes[:, t, len(nats) % model.config.n_books]
+        nats.append(torch.nn.functional.cross_entropy(logits, code))
+        return code.unsqueeze(-1)
+
+    monkeypatch.setattr(model_definition, "sample", tell)
+    state = model.start(
+        torch.cat([log_magnitude, torch.zeros_like(log_magnitude)], -1)[:, :1], model.lay_out(rollout_linear(CPU))
+    )
+    for t in range(1, codes.shape[1]):
+        _, state = model.next_frame(state)
+        state = state._replace(codes=codes[:, t], vector=vector[:, t], details=details[:, t].expand(2, -1, -1))
+    nats = torch.stack(nats).view(-1, model.config.n_books).mean(0)
+    torch.testing.assert_close(nats, expected[:-1], rtol=0.01, atol=0.001)
 
 
 def test_the_books_of_a_frame_depend_on_each_other(predictor):
@@ -253,14 +298,29 @@ def test_the_decoder_has_the_level_of_the_recordings(trainer, corpus):
     """True codes sound as loud as the recording, within 1 dB; measuring it leaves the training as it was."""
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     random = torch.get_rng_state()
-    trainer.balance()
+    trainer.calibrate()
     assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
     assert torch.equal(torch.get_rng_state(), random)
     predictor = Predictor.from_state(trainer.config, trainer.state())
-    waveform = torch.stack([torch.from_numpy(corpus.recordings[0].read(i * 40000, 32000)) for i in range(8)])
+    pieces = spread_chunks(trainer.segments, 48, 32000, 1)
+    waveform = torch.stack([torch.from_numpy(piece) for piece in pieces])
     again = predictor.reconstruct(waveform, 8000)
     ratio = again[:, 8000:].square().mean(-1) / waveform[:, 8000 : again.shape[1]].square().mean(-1)
     assert abs(10 * float(ratio.median().log10())) < 1
+
+
+def test_rollouts_begin_as_much_as_recordings(trainer, monkeypatch):
+    """The same weights give the same bias; rollouts in which nothing begins push it to its upper end, and in
+    which everything does, to its lower one."""
+    trainer.calibrate()
+    bias = float(trainer.model.onset_bias)
+    trainer.calibrate()
+    assert float(trainer.model.onset_bias) == bias
+    for rise, expected in ((0.0, 1.0), (9.0, -1.0)):
+        made = iter([torch.zeros(1000), torch.full((1000,), rise), torch.full((1000,), rise)])
+        monkeypatch.setattr(trainer, "_rises", lambda *_, made=made: next(made))
+        trainer.calibrate()
+        assert float(trainer.model.onset_bias) == expected
 
 
 @torch.inference_mode()
