@@ -46,7 +46,16 @@ class ResidualCodec(nn.Module):
 
     def encode(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Shape: log_magnitude ``[..., n_bins]`` -> codes ``[..., n_books]`` int64"""
-        residual = self.project(log_magnitude)
+        return self.analyze(log_magnitude)[0]
+
+    def analyze(self, log_magnitude: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Codes, what they stand for and what they leave, the latter two in deviations of each component.
+
+        Shape:
+            log_magnitude ``[..., n_bins]`` -> codes ``[..., n_books]`` int64, vector and detail
+            ``[..., n_components]``
+        """
+        projected = residual = self.project(log_magnitude)
         codes = []
         for book in self.books:
             distance = torch.addmm(
@@ -55,7 +64,7 @@ class ResidualCodec(nn.Module):
             code = distance.argmin(-1).reshape(residual.shape[:-1])
             residual = residual - book[code]
             codes.append(code)
-        return torch.stack(codes, dim=-1)
+        return torch.stack(codes, dim=-1), (projected - residual) / self.deviation, residual / self.deviation
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """The mean frame of the codes. Shape: codes ``[..., n_books]`` -> ``[..., n_bins]``"""

@@ -57,7 +57,7 @@ class ModelConfig:
     head: str = "codes"
     hidden_size: int = 384
     n_layers: int = 2
-    dropout: float = 0.15
+    dropout: float = 0.25
     # codes only
     n_components: int = 256
     n_books: int = 8
@@ -100,6 +100,7 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.995
     gain_db: float = 3.0
+    transpose: float = 2.0  # semitones up and down, of six sequences in ten
     hold_out: float = 0.1
     precision: str = "auto"
 
@@ -112,6 +113,7 @@ class TrainingConfig:
         _check(0 < self.learning_rate <= 10, "training.learning_rate", "above 0, at most 10")
         _check(0 <= self.weight_decay <= 10, "training.weight_decay", "0 to 10")
         _check(0 <= self.gain_db <= 60, "training.gain_db", "0 to 60 dB")
+        _check(0 <= self.transpose <= 12, "training.transpose", "0 to 12 semitones")
         _check(self.gradient_clip > 0, "training.gradient_clip", "above 0")
         _check(self.precision in ("auto", "fp32"), "training.precision", "'auto' or 'fp32'")
 
@@ -136,6 +138,7 @@ PRESETS = {
             learning_rate=1e-3,
             weight_decay=0.0,
             gain_db=0.0,
+            transpose=0.0,
             ema_decay=0.0,
             precision="fp32",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
@@ -64,16 +65,15 @@ class AudioDataset(Dataset):
     ``windows_per_episode`` consecutive steps walk along the same places, so that the LSTM's state
     can be carried from one to the next; then each sequence jumps to a new random sample.
 
-    An item is a dict: ``waveform`` float32 ``[batch_size, (n_frames) * hop_length + n_fft]``, which
-    gives ``n_frames + 1`` frames; ``n_valid`` int64 ``[batch_size]``, samples that are not padding;
-    ``starts_episode`` bool.
+    An item is a dict: ``waveforms``, for each of ``framings`` float32 ``[n_rows, n_frames * hop_length +
+    n_fft]``, which gives ``n_frames + 1`` frames; ``n_valid``, for each int64 ``[n_rows]``, samples that are
+    not padding; ``starts_episode`` bool. The framings differ where sequences are transposed.
     """
 
     def __init__(self, segments: list[Segment], featurizer: FeaturizerConfig, training: TrainingConfig):
         self.segments = segments
         self.training = training
-        self.hop_samples = training.n_frames * featurizer.hop_length
-        self.n_samples = self.hop_samples + featurizer.n_fft
+        self.framings = transposed_framings(featurizer, training.transpose, training.batch_size)
         sizes = np.array([s.n_samples for s in segments], dtype=np.float64)
         self.cumulative = np.cumsum(sizes / sizes.sum())
 
@@ -82,25 +82,56 @@ class AudioDataset(Dataset):
         episode, window = divmod(step, config.windows_per_episode)
         random = np.random.default_rng([config.seed, episode])
         draws = random.random((config.batch_size, 3))
-        waveform = np.empty((config.batch_size, self.n_samples), dtype=np.float32)
-        n_valid = np.empty(config.batch_size, dtype=np.int64)
-        needed = (config.windows_per_episode - 1) * self.hop_samples + self.n_samples
-        for row, (where, offset, gain) in enumerate(draws):
-            # Long recordings are drawn in proportion to their length: every second counts the same.
-            segment = self.segments[min(int(np.searchsorted(self.cumulative, where)), len(self.segments) - 1)]
-            # A recording shorter than an episode is walked again, from another sample of its first window:
-            # always cut on the same grid, it would be learned by heart.
-            room = segment.n_samples - needed
-            first = int(offset * (room if room > 0 else min(self.hop_samples, segment.n_samples)))
-            n_windows = max(1, -(-(segment.n_samples - first - self.n_samples + self.hop_samples) // self.hop_samples))
-            start = first + window % n_windows * self.hop_samples
-            waveform[row], n_valid[row] = segment.read(start, self.n_samples)
-            waveform[row] *= 10 ** ((2 * gain - 1) * config.gain_db / 20)
-        return {
-            "waveform": torch.from_numpy(waveform),
-            "n_valid": torch.from_numpy(n_valid),
-            "starts_episode": window == 0,
-        }
+        waveforms, n_valid, draws = [], [], iter(draws)
+        for framing, n_rows in self.framings:
+            rows = [self._row(framing, window, *next(draws)) for _ in range(n_rows)]
+            waveforms.append(torch.from_numpy(np.stack([waveform for waveform, _ in rows])))
+            n_valid.append(torch.tensor([n for _, n in rows]))
+        return {"waveforms": waveforms, "n_valid": n_valid, "starts_episode": window == 0}
+
+    def _row(self, framing: FeaturizerConfig, window: int, where: float, offset: float, gain: float):
+        """One sequence's samples in a window of the episode, by three random numbers of [0, 1)."""
+        config = self.training
+        step = config.n_frames * framing.hop_length
+        n_samples = step + framing.n_fft
+        needed = (config.windows_per_episode - 1) * step + n_samples
+        # Long recordings are drawn in proportion to their length: every second counts the same.
+        segment = self.segments[min(int(np.searchsorted(self.cumulative, where)), len(self.segments) - 1)]
+        # A recording shorter than an episode is walked again, from another sample of its first window:
+        # always cut on the same grid, it would be learned by heart.
+        room = segment.n_samples - needed
+        first = int(offset * (room if room > 0 else min(step, segment.n_samples)))
+        n_windows = max(1, -(-(segment.n_samples - first - n_samples + step) // step))
+        waveform, n_valid = segment.read(first + window % n_windows * step, n_samples)
+        return waveform * np.float32(10 ** ((2 * gain - 1) * config.gain_db / 20)), n_valid
+
+
+def transposed_framings(framing: FeaturizerConfig, semitones: float, batch_size: int) -> list[tuple]:
+    """How the sequences of a batch are framed: ``(framing, number of sequences)``.
+
+    Frames of another length with as many samples of their spectrum taken from bin to bin are the frames of
+    the same music, transposed and at another speed: exactly, and at no cost. Six in ten sequences are
+    transposed, to four steps up to ``semitones`` down and up; lengths are those that an FFT is fast with.
+    """
+    if not semitones:
+        return [(framing, batch_size)]
+    n_overlaps, framings = framing.n_fft // framing.hop_length, []
+    for part in (-1, -0.5, 0.5, 1):
+        exact = framing.n_fft * 2 ** (part * semitones / 12)
+        lengths = [n for n in range(round(0.985 * exact), round(1.015 * exact)) if n % n_overlaps == 0 == n % 2]
+        n_fft = min((n for n in lengths if _is_smooth(n)), key=lambda n: abs(n - exact), default=None)
+        if n_fft and n_fft != framing.n_fft:
+            framings.append(dataclasses.replace(framing, n_fft=n_fft, hop_length=n_fft // n_overlaps))
+    n_each = int(0.15 * batch_size)
+    parts = [(f, n_each) for f in framings if n_each]
+    return [(framing, batch_size - n_each * len(parts)), *parts]
+
+
+def _is_smooth(n: int) -> bool:
+    for prime in (2, 3, 5):
+        while n % prime == 0:
+            n //= prime
+    return n == 1
 
 
 def spread_chunks(segments: list[Segment], n_chunks: int, n_samples: int, seed: int):

@@ -119,7 +119,7 @@ class Refiner(nn.Module):
         first, middle, last = layers or (self.input, self.middle, self.output)
         x = _gelu(first(torch.cat([context, vector, before], -1)))
         x = x + _gelu(middle(x))
-        mean, persistence, log_deviation = last(x).float().tanh().chunk(3, dim=-1)
+        mean, persistence, log_deviation = last(x).tanh().float().chunk(3, dim=-1)
         return 2 * mean, 0.98 * persistence, 1.5 * log_deviation
 
 
@@ -182,8 +182,7 @@ class CodeLSTM(nn.Module):
             each book, then nats per component of the detail [n_books + 1])``
         """
         with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
-            codes = self.codec.encode(log_magnitude)
-            vector, detail = self.codec.vector(codes) / self.codec.deviation, self.codec.detail(log_magnitude, codes)
+            codes, vector, detail = self.codec.analyze(log_magnitude)
             history, target = codes[:, :-1], codes[:, 1:]
             if self.training and self.config.history_noise:
                 # Each sequence has its own share of wrong codes in the input: the rollout's
@@ -288,9 +287,8 @@ class CodeLSTM(nn.Module):
             frames ``[B, T, 2 * n_bins]``
         """
         log_magnitude = frames.chunk(2, dim=-1)[0]
-        codes = self.codec.encode(log_magnitude)
+        codes, vector, detail = self.codec.analyze(log_magnitude)
         state = self.embedding.weight.new_zeros(len(self.layers), 2, len(codes), self.config.hidden_size)
-        vector, detail = self.codec.vector(codes) / self.codec.deviation, self.codec.detail(log_magnitude, codes)
         if codes.shape[1] > 1:
             embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator)
             _, state = self._run(embedded.transpose(0, 1), None)

@@ -97,16 +97,18 @@ def continue_waveform(
         phase = peak_locked_phase(log_magnitude, first[:, 0].angle(), hop)
     spectrum = torch.polar(magnitude, phase)
     last = torch.zeros_like(spectrum)
+    fade = torch.linspace(0, math.pi, CROSSFADE, device=known.device).cos().mul(-0.5).add(0.5)
     for _ in range(n_steps):
         waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
-        waveform[:, :n_known] = known
+        # Up to the last sample, the leap from one to the other would stay for good: a click.
+        waveform[:, : n_known - CROSSFADE] = known[:, :-CROSSFADE]
+        waveform[:, n_known - CROSSFADE : n_known].lerp_(known[:, -CROSSFADE:], 1 - fade)
         consistent = featurizer.stft(waveform)[:, 1:]
         # Only its phase counts: consistent + MOMENTUM * (consistent - last), but for a factor.
         guess = torch.sub(consistent, last, alpha=MOMENTUM / (1 + MOMENTUM))
         last = consistent
         spectrum = guess.sgn_().mul_(magnitude)
     waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
-    fade = torch.linspace(0, math.pi, CROSSFADE, device=known.device).cos().mul(-0.5).add(0.5)
     end = n_known + (n_frames + 1) * hop - n_fft
     out = waveform[:, n_known - CROSSFADE : end].clone()
     out[:, :CROSSFADE] = known[:, -CROSSFADE:] * (1 - fade) + out[:, :CROSSFADE] * fade

@@ -43,6 +43,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one a core)")
     parser.add_argument("--no-preview", action="store_true", help="no preview WAV and PNG with each state")
+    parser.add_argument(
+        "--slim", action="store_true", help="at the end, keep only what predict.py needs, an eighth of the size"
+    )
     parser.add_argument("--force", action="store_true", help="start anew over an existing run")
     arguments = parser.parse_args(argv)
     if arguments.steps is None and arguments.minutes is None:
@@ -142,6 +145,7 @@ class TrainingRun:
     def resume(self):
         """The run that is there, if the command asks for the same one."""
         from checkpoint import load_run, read_metadata
+        from trainer import Trainer
 
         arguments, path = self.arguments, self.arguments.metadata
         metadata = read_metadata(path)
@@ -154,7 +158,10 @@ class TrainingRun:
             raise UserError(f"{path}: holds a run with other recordings or settings; choose another name, or --force")
         if not metadata.resolve("state").exists():  # stopped before its first save
             return metadata, None
-        return load_run(path)
+        metadata, state = load_run(path)
+        if not Trainer.can_resume(state):
+            raise UserError(f"{path}: finished with --slim, it cannot go on; choose another name, or --force")
+        return metadata, state
 
     def prepare(self, state):
         """Corpus, split, trainer: everything up to the first step."""
@@ -289,10 +296,11 @@ class TrainingRun:
 
     def save(self, final: bool):
         """State, held-out loss, preview. A full disk costs this save, not the run."""
-        from checkpoint import save_state
+        from checkpoint import previous_state, save_state
 
         self.trainer.calibrate()
-        state = self.trainer.state()
+        slim = final and self.arguments.slim and self.finished()
+        state = self.trainer.slim_state() if slim else self.trainer.state()
         path = self.metadata.resolve("state")
         try:
             save_state(path, state.tensors, state.info)
@@ -302,6 +310,8 @@ class TrainingRun:
                 raise UserError(line) from None
             self.progress.say(line)
             return
+        if slim:
+            previous_state(path).unlink(missing_ok=True)
         self.progress.say(f"saved step {state.info['step']}: {path}")
         self.log.scalars(self.trainer.step, {"held_out_loss": self.trainer.held_out_loss(self.held_out)})
         if not self.arguments.no_preview:
@@ -343,9 +353,9 @@ class TrainingRun:
         if self.stop_signal:
             print(f"stopped at step {trainer.step}, saved; the same command goes on", file=sys.stderr)
             return 128 + self.stop_signal
+        more = "" if self.arguments.slim else "; more: raise --minutes or --steps"
         print(
-            f"finished at step {trainer.step}; more: raise --minutes or --steps. "
-            f"Hear it: python predict.py {path} PROMPT --seconds 10",
+            f"finished at step {trainer.step}{more}. Hear it: python predict.py {path} PROMPT --seconds 10",
             file=sys.stderr,
         )
         return 0

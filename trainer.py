@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from checkpoint import State
 from codec import fit_codec
@@ -40,6 +42,7 @@ class Trainer:
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
         self.featurizer = Featurizer(config.featurizer, device)
         self.dataset = AudioDataset(segments, config.featurizer, config.training)
+        self.featurizers = [Featurizer(framing, device) for framing, _ in self.dataset.framings]
         torch.manual_seed(config.training.seed)
         self.model = build_model(config.featurizer, config.model).to(device)
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
@@ -101,21 +104,28 @@ class Trainer:
     def _loss(self, batch: dict):
         if batch["starts_episode"]:
             self.carry = None
-        waveform = batch["waveform"].to(self.device, non_blocking=True)
-        features, mask = self._features(waveform, batch["n_valid"].to(self.device))
+        features, mask = self._features(batch)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             loss, self.carry, losses = self.model.loss(features, self.carry, mask)
         return loss, losses
 
-    def _features(self, waveform: torch.Tensor, n_valid: torch.Tensor):
-        with torch.no_grad():
+    @torch.no_grad()
+    def _features(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames of a batch, and which of them are recordings and not padding."""
+        features, masks = [], []
+        n_bins = self.config.featurizer.n_bins
+        for waveform, n_valid, featurizer in zip(batch["waveforms"], batch["n_valid"], self.featurizers, strict=False):
+            waveform, framing = waveform.to(self.device, non_blocking=True), featurizer.config
             if self.model.predicts_phase:
-                features = self.featurizer.join(self.featurizer.stft(waveform))
+                frames = featurizer.join(featurizer.stft(waveform))
             else:
-                features = self.featurizer.log_magnitude(waveform)
-            framing = self.config.featurizer
-            ends = torch.arange(features.shape[1], device=self.device) * framing.hop_length + framing.n_fft
-            return features, ends <= n_valid.unsqueeze(-1)
+                frames = featurizer.log_magnitude(waveform)[..., :n_bins]
+                # Transposed downwards, the highest bins are beyond what was recorded.
+                frames = F.pad(frames, (0, n_bins - frames.shape[-1]), mode="replicate")
+            ends = torch.arange(frames.shape[1], device=self.device) * framing.hop_length + framing.n_fft
+            features.append(frames)
+            masks.append(ends <= n_valid.to(self.device).unsqueeze(-1))
+        return torch.cat(features), torch.cat(masks)
 
     def _schedule(self) -> float:
         config = self.config.training
@@ -134,7 +144,8 @@ class Trainer:
         """Loss of the averaged weights on other recordings: the same places every time."""
         if not segments:
             return float("nan")
-        dataset = AudioDataset(segments, self.config.featurizer, self.config.training)
+        training = dataclasses.replace(self.config.training, transpose=0.0)
+        dataset = AudioDataset(segments, self.config.featurizer, training)
         carry, self.carry = self.carry, None
         every = self.config.training.windows_per_episode
         try:
@@ -222,6 +233,19 @@ class Trainer:
             "config": to_dict(self.config),
         }
         return State(tensors, info)
+
+    def slim_state(self) -> State:
+        """What a rollout needs of it: the averaged weights, in float16, and the codec."""
+        state = self.state()
+        names = {f"model.{name}" for name in self.average}
+        kept = {name: t for name, t in state.tensors.items() if name.startswith("model.") and name not in names}
+        kept |= {f"average.{name}": t.half() for name, t in self.average.items()}
+        return State(kept, state.info)
+
+    @staticmethod
+    def can_resume(state: State) -> bool:
+        """False for what :meth:`slim_state` gave."""
+        return "random.cpu" in state.tensors
 
     def load_state(self, state: State):
         """Go on from a state of the same configuration."""

@@ -5,9 +5,11 @@ import pytest
 import soundfile
 import torch
 
+from config import FeaturizerConfig
 from conftest import chord, tiny_config
 from corpus import open_corpus
-from dataset import AudioDataset, split, spread_chunks
+from dataset import AudioDataset, split, spread_chunks, transposed_framings
+from featurizer import Featurizer
 
 RATE = 8000
 
@@ -25,9 +27,9 @@ def test_order_is_a_function_of_seed_and_step(corpus):
     training, _ = split(corpus, 0.1)
     one, other = (AudioDataset(training, config.featurizer, config.training) for _ in range(2))
     one[3], one[100]
-    assert torch.equal(one[7]["waveform"], other[7]["waveform"])
+    assert torch.equal(one[7]["waveforms"][0], other[7]["waveforms"][0])
     reseeded = AudioDataset(training, config.featurizer, tiny_config(training__seed=1).training)
-    assert not torch.equal(one[7]["waveform"], reseeded[7]["waveform"])
+    assert not torch.equal(one[7]["waveforms"][0], reseeded[7]["waveforms"][0])
 
 
 def test_windows_of_an_episode_follow_each_other(corpus):
@@ -39,7 +41,29 @@ def test_windows_of_an_episode_follow_each_other(corpus):
         now, then = dataset[step], dataset[step + 1]
         assert now["starts_episode"] == (step % 3 == 0)
         if not then["starts_episode"]:
-            torch.testing.assert_close(now["waveform"][:, hop:], then["waveform"][:, : -hop or None])
+            torch.testing.assert_close(now["waveforms"][0][:, hop:], then["waveforms"][0][:, : -hop or None])
+
+
+def test_transposed_frames_are_those_of_transposed_music():
+    """Frames of a sine under another framing are those of a sine transposed by the ratio of the lengths: within
+    0.01 nepers where they are not silent; the lengths are within a quarter of a semitone of what was asked for."""
+    framing = FeaturizerConfig(22050, 2048, 512)
+    framings = transposed_framings(framing, 2.0, 64)
+    assert framings[0][0] == framing and sum(n for _, n in framings) == 64
+    assert len(framings) == 5
+    time = torch.arange(3 * 22050) / 22050
+    for semitones, (other, n_rows) in zip((-2, -1, 1, 2), framings[1:], strict=True):
+        assert n_rows == 9 and other.hop_length * 4 == other.n_fft
+        ratio = other.n_fft / framing.n_fft
+        assert abs(12 * np.log2(ratio) - semitones) < 0.25
+        transposed = Featurizer(other).log_magnitude((2 * np.pi * 440 * time).sin())
+        direct = Featurizer(framing).log_magnitude((2 * np.pi * 440 * ratio * time).sin())
+        n_bins = min(transposed.shape[-1], direct.shape[-1])
+        a, b = (x.max(0).values[:n_bins] for x in (transposed, direct))
+        heard = b > -6
+        assert 3 <= heard.sum() < 40
+        assert (a - b)[heard].abs().max() < 0.01
+    assert transposed_framings(framing, 0.0, 64) == [(framing, 64)]
 
 
 def test_split_is_by_recording_and_stays(corpus):
@@ -68,7 +92,7 @@ def test_short_recordings_are_padded_and_masked(corpus):
     config = tiny_config(training__n_frames=100)
     dataset = AudioDataset(split(corpus, 0.1)[0], config.featurizer, config.training)
     item = dataset[0]
-    for waveform, n_valid in zip(item["waveform"], item["n_valid"], strict=True):
+    for waveform, n_valid in zip(item["waveforms"][0], item["n_valid"][0], strict=True):
         assert 0 < n_valid <= 3.5 * RATE
         assert not waveform[n_valid:].any()
 
@@ -81,7 +105,7 @@ def test_a_short_recording_is_walked_again(corpus):
     config = tiny_config(training__windows_per_episode=8)
     dataset = AudioDataset(split(short, 0.1)[0], config.featurizer, config.training)
     for step in range(16):
-        assert (dataset[step]["n_valid"] >= config.featurizer.n_fft).all()
+        assert all((n >= f.n_fft).all() for n, (f, _) in zip(dataset[step]["n_valid"], dataset.framings, strict=True))
 
 
 def test_every_second_is_drawn_alike(corpus):

@@ -109,7 +109,7 @@ def test_the_refiner_knows_the_past(trainer, corpus):
     """Detail is predicted better with the frame before than without: by 0.005 nats a component."""
     model = trainer.model.eval()
     batch = trainer.dataset[10_000]
-    frames, mask = trainer._features(batch["waveform"], batch["n_valid"])
+    frames, mask = trainer._features(batch)
     with torch.no_grad():
         known = model.loss(frames, None, mask)[2][-1]
         forward = model.refiner.forward
@@ -365,7 +365,7 @@ def test_original_is_the_literal_design(corpus):
     trainer = Trainer(config, split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
     assert trainer.frames_per_step == 3
     batch = trainer.dataset[0]
-    features, _ = trainer._features(batch["waveform"], batch["n_valid"])
+    features, _ = trainer._features(batch)
     assert features.shape == (3, 11, 1026)
     loss, _, _ = trainer.model.loss(features)
     raw = torch.cat([features[..., :513].exp(), features[..., 513:]], -1)

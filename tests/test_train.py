@@ -146,6 +146,23 @@ def test_a_finished_run_says_so_and_can_be_prolonged(recordings, tiny_run, tmp_p
     assert again.returncode == 0 and "raise --minutes or --steps" in again.stderr, result.stderr
 
 
+def test_a_slim_state_sounds_the_same_and_cannot_go_on(recordings, tiny_run, tmp_path):
+    """Less than half of the bytes (of a tiny model; a codec's share is small in others), no previous state, and
+    what predict.py loads is the same within 0.1 %; train.py refuses to go on from it, in one line."""
+    from predictor import Predictor
+
+    slim = tmp_path / "slim.json"
+    whole = load_run(tiny_run)[0].resolve("state")
+    assert train(recordings, slim, "--steps", 12, "--no-preview", "--slim").returncode == 0
+    path = load_run(slim)[0].resolve("state")
+    assert path.stat().st_size < 0.5 * whole.stat().st_size and not previous_state(path).exists()
+    models = [Predictor.load(p).model.state_dict() for p in (tiny_run, slim)]
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(models[1][name], tensor, rtol=1e-3, atol=1e-5)
+    result = train(recordings, slim, "--steps", 20, "--no-preview")
+    assert_one_line(result, "slim.json", "--slim", "--force")
+
+
 def test_other_settings_need_force(recordings, tmp_path):
     metadata = tmp_path / "m.json"
     assert train(recordings, metadata, "--steps", 2, "--no-preview").returncode == 0
