@@ -98,6 +98,11 @@ def continue_waveform(
     spectrum = torch.polar(magnitude, phase)
     last = torch.zeros_like(spectrum)
     fade = torch.linspace(0, math.pi, CROSSFADE, device=known.device).cos().mul(-0.5).add(0.5)
+    # Of the first frames, most samples are known: what their magnitudes lack, the few new ones would have
+    # to make up for, by a burst at the join. They count by the share of the frame's energy that is new.
+    n_shared = min(n_fft // hop - 1, n_frames)
+    energy = featurizer.window.square().view(-1, hop).sum(-1).flip(0).cumsum(0)
+    share = (energy[:n_shared] / energy[-1]).unsqueeze(-1)
     for _ in range(n_steps):
         waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
         # Up to the last sample, the leap from one to the other would stay for good: a click.
@@ -107,7 +112,9 @@ def continue_waveform(
         # Only its phase counts: consistent + MOMENTUM * (consistent - last), but for a factor.
         guess = torch.sub(consistent, last, alpha=MOMENTUM / (1 + MOMENTUM))
         last = consistent
-        spectrum = guess.sgn_().mul_(magnitude)
+        spectrum = guess.sgn_()
+        spectrum[:, n_shared:] *= magnitude[:, n_shared:]
+        spectrum[:, :n_shared] *= torch.lerp(consistent[:, :n_shared].abs(), magnitude[:, :n_shared], share)
     waveform = featurizer.istft(torch.cat([first, spectrum], dim=1))
     end = n_known + (n_frames + 1) * hop - n_fft
     out = waveform[:, n_known - CROSSFADE : end].clone()
