@@ -20,7 +20,7 @@ from config import RunConfig, from_dict, to_dict
 from errors import UserError
 
 FORMAT = "nextframe"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _BLANK = "0" * 64
 _DIGEST = regex.compile(rb'"sha256":"([0-9a-f]{64})"')
 
@@ -259,5 +259,7 @@ def _check_version(path: Path, version):
         version = int(version)
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: damaged, or not a file of {FORMAT}; restore it") from None
+    if version < FORMAT_VERSION:
+        raise UserError(f"{path}: written by an older version (format {version}); train anew with --force")
     if version > FORMAT_VERSION:
         raise UserError(f"{path}: written by a newer version (format {version}); update nextframe")

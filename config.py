@@ -100,7 +100,7 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.995
     gain_db: float = 3.0
-    transpose: float = 2.0  # semitones up and down, of six sequences in ten
+    transpose: float = 2.0  # semitones up and down, of six sequences in ten (in batches of 7 and more)
     hold_out: float = 0.1
     precision: str = "auto"
 
@@ -125,6 +125,10 @@ class RunConfig:
     featurizer: FeaturizerConfig = field(default_factory=FeaturizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self):
+        plain = self.model.head == "codes" or not self.training.transpose
+        _check(plain, "training.transpose", "0 where model.head is 'regression'")
 
 
 PRESETS = {

@@ -100,7 +100,7 @@ class AudioDataset(Dataset):
         # A recording shorter than an episode is walked again, from another sample of its first window:
         # always cut on the same grid, it would be learned by heart.
         room = segment.n_samples - needed
-        first = int(offset * (room if room > 0 else min(step, segment.n_samples)))
+        first = int(offset * (room if room > 0 else min(step, max(1, segment.n_samples - framing.n_fft))))
         n_windows = max(1, -(-(segment.n_samples - first - n_samples + step) // step))
         waveform, n_valid = segment.read(first + window % n_windows * step, n_samples)
         return waveform * np.float32(10 ** ((2 * gain - 1) * config.gain_db / 20)), n_valid
@@ -109,16 +109,18 @@ class AudioDataset(Dataset):
 def transposed_framings(framing: FeaturizerConfig, semitones: float, batch_size: int) -> list[tuple]:
     """How the sequences of a batch are framed: ``(framing, number of sequences)``.
 
-    Frames of another length with as many samples of their spectrum taken from bin to bin are the frames of
-    the same music, transposed and at another speed: exactly, and at no cost. Six in ten sequences are
-    transposed, to four steps up to ``semitones`` down and up; lengths are those that an FFT is fast with.
+    Frames of n samples, taken for frames of ``n_fft`` samples, are those of the same music transposed by
+    ``n / n_fft`` and at another speed: exactly, and at no cost. Six in ten sequences are transposed, to two
+    steps each up to ``semitones`` down and up. Each length is the nearest within a quarter of a semitone that an
+    FFT is fast with; very short frames have none, and are left alone.
     """
     if not semitones:
         return [(framing, batch_size)]
     n_overlaps, framings = framing.n_fft // framing.hop_length, []
     for part in (-1, -0.5, 0.5, 1):
         exact = framing.n_fft * 2 ** (part * semitones / 12)
-        lengths = [n for n in range(round(0.985 * exact), round(1.015 * exact)) if n % n_overlaps == 0 == n % 2]
+        near = range(max(256, round(0.985 * exact)), min(16384, round(1.015 * exact)) + 1)
+        lengths = [n for n in near if n % n_overlaps == 0 and n % 2 == 0]
         n_fft = min((n for n in lengths if _is_smooth(n)), key=lambda n: abs(n - exact), default=None)
         if n_fft and n_fft != framing.n_fft:
             framings.append(dataclasses.replace(framing, n_fft=n_fft, hop_length=n_fft // n_overlaps))

@@ -21,7 +21,7 @@ from regression import RegressionLSTM
 
 UNUSED = -100  # target of frames that are padding
 MAX_DETAIL = 5.0  # deviations
-PAST_NOISE = 0.1  # deviations of noise on it in training: the rollout's own will not be perfect
+PAST_NOISE = 0.1  # deviations, on the last frame's detail in training: a rollout's will not be perfect
 
 
 def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
@@ -134,7 +134,7 @@ class CodeLSTM(nn.Module):
 
     Each frame either goes on from the last one or begins something new, by a probability of its own:
     where something begins, the first path is cut and the nearness widened, by a factor learned for each
-    book. With one width for both, the leap at an onset is all but ruled out, and the music stands still.
+    book. With the same nearness for both, the leap at an onset is all but ruled out, and the music stands still.
     """
 
     predicts_phase = False
@@ -200,11 +200,11 @@ class CodeLSTM(nn.Module):
         left = (vector[:, :-1] + past) * self.codec.deviation + self.to_vector(output)
         output = self.to_head(output)
         stay, onset = self.stay(output).float(), self.onset(output).float().squeeze(-1)
-        nats = []
+        onset_share, nats = self._onset_share(), []
         for book, (centres, power) in enumerate(self._centres()):
             head, near = self._logits(output, book).float(), (left @ centres.T).float() - power
             goes_on = (head + near).scatter_add(-1, history[..., book : book + 1], stay[..., book : book + 1])
-            begins = torch.addcmul(head, near, self._onset_width()[book])
+            begins = torch.addcmul(head, near, onset_share[book])
             nats.append(torch.stack([_cross_entropy(logits, target[..., book]) for logits in (goes_on, begins)]))
             left = left - self.codec.books[book][codes[:, 1:, book]]
             output = output + self._embed_sampled(codes[:, 1:, book], book)
@@ -219,7 +219,7 @@ class CodeLSTM(nn.Module):
         mean = mean + persistence * past
         nats = (0.5 * ((detail[:, 1:] - mean) * (-log_deviation).exp()).square() + log_deviation).mean(-1)
         losses.append((nats * used).sum() / n_used)
-        losses = torch.stack(losses).nan_to_num()  # nan: a batch that is all padding
+        losses = torch.stack(losses)
         return losses[:-1].mean() + losses[-1], state.detach(), losses.detach()
 
     def _run(self, sequence: torch.Tensor, state: torch.Tensor | None):
@@ -256,7 +256,7 @@ class CodeLSTM(nn.Module):
     def _embed_sampled(self, code: torch.Tensor, book: int) -> torch.Tensor:
         return self.code_embedding(code + book * self.config.n_codes)
 
-    def _onset_width(self) -> torch.Tensor:
+    def _onset_share(self) -> torch.Tensor:
         """Of each book: the share of the nearness that is left where something begins."""
         return (8 * self.onset_width - 2).sigmoid()
 
@@ -316,7 +316,7 @@ class CodeLSTM(nn.Module):
             lstm=[linear(*x) for x in lstm],
             outputs=linear(torch.cat(weights), torch.cat(biases)),
             near=[(-power, centres.T.contiguous()) for centres, power in self._centres()],
-            widths=torch.stack([self._onset_width(), torch.ones_like(self.onset_width)]),
+            widths=torch.stack([self._onset_share(), torch.ones_like(self.onset_width)]),
             heads=[linear(x.weight, x.bias) for x in heads],
             tables=[torch.cat([e, -book], 1) for e, book in zip(embeddings, codec.books, strict=True)],
             refiner=[linear(x.weight, x.bias) for x in (refiner.input, refiner.middle, refiner.output)],

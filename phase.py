@@ -80,9 +80,10 @@ def continue_waveform(
     """Samples that follow ``known`` and have the given magnitudes.
 
     Frame j of ``log_magnitude`` covers the samples that start ``(j + 1) * hop_length`` after the
-    first of ``known``. The waveform in ``known`` is held while ``n_steps`` of fast Griffin-Lim
-    make the frames consistent. The last :data:`CROSSFADE` samples of ``known`` are returned again,
-    faded into the new ones: no step is heard.
+    first of ``known``. The waveform in ``known`` is held, but for its last :data:`CROSSFADE` samples, while
+    ``n_steps`` of fast Griffin-Lim make the frames consistent; frames that it is a part of follow their
+    magnitudes by the share of their energy that is new. These last samples are returned again, faded into
+    the new ones: no step is heard.
 
     Shape:
         known ``[B, n_fft]``, log_magnitude ``[B, T, n_bins]``, phase the same (skips the

@@ -96,8 +96,10 @@ class RunLog:
         threading.excepthook = self.hook
 
     def _scalars(self, step: int, values: dict):
-        # JSON has no NaN: a value that is none is left out.
+        # JSON has no NaN: a value that is none is left out, or null in a list.
         values = {name: v for name, v in values.items() if not isinstance(v, float) or math.isfinite(v)}
+        lists = {name: v for name, v in values.items() if isinstance(v, list)}
+        values |= {name: [x if math.isfinite(x) else None for x in v] for name, v in lists.items()}
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
         for name, value in values.items():
@@ -105,6 +107,8 @@ class RunLog:
                 self.board.add_scalar(name, value, step)
             elif isinstance(value, list):
                 for i, item in enumerate(value):
+                    if item is None:
+                        continue
                     self.board.add_scalar(f"{name}/{i}", item, step)
 
     def _preview(self, step: int, waveform, sample_rate: int, png: bytes):

@@ -121,7 +121,7 @@ class TrainingRun:
         torch.set_num_threads(arguments.threads or n_usable_cores())
         self.device = select_device(arguments.device)
         keep_freed_memory()
-        self.stop_signal = 0
+        self.stop_signal, self.slimmed = 0, False
         path, state = arguments.metadata, None
         exists = path.exists() and not arguments.force
         if exists:
@@ -267,7 +267,7 @@ class TrainingRun:
                 if now - last_save >= next_save and not self.finished():
                     self.save(final=False)
                     last_save, next_save = time.monotonic(), arguments.save_every
-            if trainer.step > steps_before or not self.metadata.resolve("state").exists():
+            if trainer.step > steps_before or arguments.slim or not self.metadata.resolve("state").exists():
                 self.save(final=True)
         finally:
             self.progress.close()
@@ -312,6 +312,7 @@ class TrainingRun:
             return
         if slim:
             previous_state(path).unlink(missing_ok=True)
+            self.slimmed = True
         self.progress.say(f"saved step {state.info['step']}: {path}")
         self.log.scalars(self.trainer.step, {"held_out_loss": self.trainer.held_out_loss(self.held_out)})
         if not self.arguments.no_preview:
@@ -350,10 +351,10 @@ class TrainingRun:
 
     def goodbye(self) -> int:
         trainer, path = self.trainer, self.metadata.path
-        if self.stop_signal:
+        if self.stop_signal and not self.slimmed:
             print(f"stopped at step {trainer.step}, saved; the same command goes on", file=sys.stderr)
             return 128 + self.stop_signal
-        more = "" if self.arguments.slim else "; more: raise --minutes or --steps"
+        more = "" if self.slimmed else "; more: raise --minutes or --steps"
         print(
             f"finished at step {trainer.step}{more}. Hear it: python predict.py {path} PROMPT --seconds 10",
             file=sys.stderr,

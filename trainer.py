@@ -40,9 +40,9 @@ class Trainer:
     def __init__(self, config: RunConfig, segments: list[Segment], level: float, device: torch.device):
         self.config, self.segments, self.level, self.device = config, segments, level, device
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
-        self.featurizer = Featurizer(config.featurizer, device)
         self.dataset = AudioDataset(segments, config.featurizer, config.training)
         self.featurizers = [Featurizer(framing, device) for framing, _ in self.dataset.framings]
+        self.featurizer = self.featurizers[0]  # the untransposed one
         torch.manual_seed(config.training.seed)
         self.model = build_model(config.featurizer, config.model).to(device)
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
@@ -80,7 +80,7 @@ class Trainer:
         return training.batch_size * (1 if self.model.predicts_phase else training.n_frames)
 
     def train_step(self) -> dict:
-        """One step. Returns ``loss`` (nats per code, or squared error), ``losses`` of each book,
+        """One step. Returns ``loss`` (nats per code, or squared error), ``losses`` of each book and of the detail,
         ``learning_rate`` and ``gradient_norm``."""
         config = self.config.training
         self.model.train()
@@ -150,7 +150,8 @@ class Trainer:
         every = self.config.training.windows_per_episode
         try:
             # Places and noise are the same every time.
-            with self._averaged(), torch.random.fork_rng():
+            devices = [self.device] if self.device.type == "cuda" else []
+            with self._averaged(), torch.random.fork_rng(devices=devices):
                 torch.manual_seed(self.config.training.seed)
                 return float(np.mean([self._loss(dataset[i * every])[0].item() for i in range(n_batches)]))
         finally:
@@ -174,15 +175,20 @@ class Trainer:
 
         Detail drawn more narrowly than it is (``detail_temperature``) has less power in the mean: one
         gain for all bins. And a model that is right about each frame, given a recording up to there, still
-        begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier.
+        begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier (or
+        rarer). Both stay 0 where no recording is long enough to measure them.
         """
         codec = getattr(self.model, "codec", None)
         if codec is None:
             return
         seed, framing = self.config.training.seed, self.config.featurizer
+        n_frames = max(CALIBRATION_FRAMES, 8 * framing.n_fft // framing.hop_length)
         n_prompt = framing.n_fft + CALIBRATION_PROMPT * framing.hop_length
-        n_samples = n_prompt + CALIBRATION_FRAMES * framing.hop_length
-        pieces = np.stack(list(spread_chunks(self.segments, CALIBRATION_PIECES, n_samples, seed)))
+        n_samples = n_prompt + n_frames * framing.hop_length
+        segments = [s for s in self.segments if s.n_samples >= n_samples]
+        if not segments:
+            return
+        pieces = np.stack(list(spread_chunks(segments, CALIBRATION_PIECES, n_samples, seed)))
         waveform = torch.from_numpy(pieces).to(self.device)
         codec.balance.zero_()
         with self._averaged() as model:
@@ -193,17 +199,17 @@ class Trainer:
             codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
             usual = self._rises(waveform, n_prompt).quantile(1 - RISES)
 
-            def excess(bias: float) -> float:
+            def surplus(bias: float) -> float:
                 """Log-ratio of what begins to what should, clear of the logarithm's pole."""
                 model.onset_bias.fill_(bias)
-                alone = predictor.continue_(waveform[:, :n_prompt], CALIBRATION_FRAMES, seed=seed)
+                alone = predictor.continue_(waveform[:, :n_prompt], n_frames, seed=seed)
                 rises = self._rises(alone, n_prompt)
                 return math.log(max(float((rises > usual).float().mean()), RISES / 20) / RISES)
 
             # Two rollouts and a secant.
-            first = excess(0.0)
+            first = surplus(0.0)
             bias = min(max(-first / 1.5, -MAX_BIAS), MAX_BIAS) or 0.1
-            second = excess(bias)
+            second = surplus(bias)
             slope = min(max((second - first) / bias, 0.7), 3.0)
             model.onset_bias.fill_(min(max(bias - second / slope, -MAX_BIAS), MAX_BIAS))
 

@@ -66,7 +66,7 @@ def test_newer_and_foreign_files(tmp_path):
     with pytest.raises(UserError, match="not a state file"):
         load_state(path)
     save_state(path, tensors(1), {})
-    blob = path.read_bytes().replace(b'"format_version":"1"', b'"format_version":"9"')
+    blob = path.read_bytes().replace(b'"format_version":"2"', b'"format_version":"9"')
     path.write_bytes(blob)
     with pytest.raises(UserError, match="newer version"):
         load_state(path)
@@ -178,12 +178,15 @@ def test_what_is_no_metadata(tmp_path, text, word):
         read_metadata(path)
 
 
-def test_newer_metadata(tmp_path):
+def test_newer_and_older_metadata(tmp_path):
     path = tmp_path / "m.json"
     write_metadata(new_metadata(path, tiny_config()))
     values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "format_version": 2}))
+    path.write_text(json.dumps({**values, "format_version": 3}))
     with pytest.raises(UserError, match="newer version"):
+        read_metadata(path)
+    path.write_text(json.dumps({**values, "format_version": 1}))
+    with pytest.raises(UserError, match="older version"):
         read_metadata(path)
 
 

@@ -107,7 +107,7 @@ def test_detail_is_bounded_whatever_was_learned():
 
 def test_the_refiner_knows_the_past(trainer, corpus):
     """Detail is predicted better with the frame before than without: by 0.005 nats a component."""
-    model = trainer.model.eval()
+    model = without_noise(trainer.model).eval()
     batch = trainer.dataset[10_000]
     frames, mask = trainer._features(batch)
     with torch.no_grad():
@@ -225,6 +225,19 @@ def test_the_books_of_a_frame_depend_on_each_other(predictor):
     assert float((a - b).detach().abs().max()) > 1e-3
 
 
+def test_transposed_sequences_train(corpus):
+    """Every framing gives as many frames and bins; where a recording has samples is told for each."""
+    config = tiny_config(training__batch_size=20, training__transpose=1.0)
+    trainer = Trainer(config, split(corpus, 0.1)[0], corpus.level, CPU)
+    trainer.fit()
+    assert len(trainer.dataset.framings) > 2
+    features, mask = trainer._features(trainer.dataset[0])
+    n_frames = config.training.n_frames + 1
+    assert features.shape == (20, n_frames, config.featurizer.n_bins) and mask.shape == (20, n_frames)
+    assert mask.float().mean() > 0.9 and torch.isfinite(features).all()
+    assert np.isfinite(trainer.train_step()["loss"])
+
+
 def test_training_learns_and_beats_knowing_nothing(trainer, corpus):
     """200 tiny steps: held-out loss below 70 % of a uniform guess."""
     loss = trainer.held_out_loss(split(corpus, 0.1)[1])
@@ -309,7 +322,7 @@ def test_the_decoder_has_the_level_of_the_recordings(trainer, corpus):
     assert abs(10 * float(ratio.median().log10())) < 1
 
 
-def test_rollouts_begin_as_much_as_recordings(trainer, monkeypatch):
+def test_the_onset_bias_is_repeatable_and_bounded(trainer, monkeypatch):
     """The same weights give the same bias; rollouts in which nothing begins push it to its upper end, and in
     which everything does, to its lower one."""
     trainer.calibrate()

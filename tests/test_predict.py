@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from checkpoint import load_run
-from conftest import PROMPT, assert_one_line, chord, run, start_training, wait_for
+from conftest import PROMPT, ROOT, assert_one_line, chord, run, start_training, wait_for
 
 RATE = 8000
 NOTE = "<note><pitch><step>{}</step><octave>4</octave></pitch><duration>{}</duration><type>quarter</type></note>"
@@ -348,3 +348,21 @@ def test_the_prompt_folder_stays_clean(prompts):
     before = sorted(prompts.iterdir())
     load_prompt(prompts / "scale.mxl", RATE)
     assert sorted(prompts.iterdir()) == before
+
+
+def test_the_trained_model_of_the_repository(tmp_path):
+    """At most 16 MB. It goes on for 10 s: each second within 20 dB of the prompt's level, tonal (spectral flatness
+    below -15 dB; white noise has 0), and no two seconds alike by more than 0.999."""
+    import metrics
+
+    metadata, state = load_run(ROOT / "metadata" / "chorales.json")
+    assert metadata.resolve("state").stat().st_size <= 16e6 and not state.group("optimizer")
+    out = tmp_path / "bach.wav"
+    result = predict(ROOT / "metadata" / "chorales.json", PROMPT, out, "--seconds", 10)
+    assert result.returncode == 0, result.stderr
+    waveform, rate = soundfile.read(out)
+    new, prompt = waveform[-10 * rate :], waveform[: -10 * rate]
+    figures = metrics.spectral_figures(new, rate)
+    assert abs(figures["loudness"] - 10 * np.log10(np.square(prompt).mean())).max() < 20
+    assert figures["flatness"].max() < -15
+    assert metrics.movement(new, rate)["second_correlation"].max() < 0.999
