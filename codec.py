@@ -79,13 +79,18 @@ class ResidualCodec(nn.Module):
         log_magnitude = vector @ self.components / self.weight + self.mean
         return log_magnitude.clamp(min=FLOOR_DB / DB)
 
+    def level(self, log_magnitude: torch.Tensor) -> torch.Tensor:
+        """Nepers, of all bins together. Shape: ``[..., n_bins]`` -> ``[..., 1]``"""
+        # Far from the ends of float32, and several times faster than logsumexp.
+        return 0.5 * (2 * log_magnitude).exp().sum(-1, keepdim=True).log()
+
     def excess(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Nepers by which frames are louder than the corpus' loudest (above 0) or softer than its softest.
 
         Shape:
             ``[..., n_bins]`` -> ``[..., 1]``
         """
-        level = _level(log_magnitude)
+        level = self.level(log_magnitude)
         return level - level.clamp(self.softest, self.loudest)
 
     def rise(self, log_magnitude: torch.Tensor) -> torch.Tensor:
@@ -104,11 +109,6 @@ class ResidualCodec(nn.Module):
             log_magnitude ``[..., n_bins]``, codes ``[..., n_books]`` -> ``[..., n_components]``
         """
         return (self.project(log_magnitude) - self.vector(codes)) / self.deviation
-
-
-def _level(log_magnitude: torch.Tensor) -> torch.Tensor:
-    # Far from the ends of float32, and several times faster than logsumexp.
-    return 0.5 * (2 * log_magnitude).exp().sum(-1, keepdim=True).log()
 
 
 def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: int):
@@ -169,7 +169,7 @@ def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: 
     ):
         getattr(codec, name).copy_(torch.from_numpy(value))
     # Percentiles, since a moment's click or the silence between pieces is nothing to stay at.
-    softest, loudest = np.percentile(_level(torch.from_numpy(chunks)).numpy(), [3, 99])
+    softest, loudest = np.percentile(codec.level(torch.from_numpy(chunks)).numpy(), [3, 99])
     codec.softest.fill_(float(softest))
     codec.loudest.fill_(float(loudest))
     codec.scale.fill_(float(np.sqrt(np.square(vectors).mean())))

@@ -24,7 +24,8 @@ FIT_FRAMES = 64  # frames in each
 CALIBRATION_PIECES, CALIBRATION_PROMPT, CALIBRATION_FRAMES = 24, 40, 160  # pieces, and frames in each
 MAX_BALANCE = 0.7  # nepers: 6 dB
 RISES = 0.03  # share of a corpus' frames whose rise counts as something that begins
-MAX_BIAS = 1.0  # nats: more begins too much, and too loud
+RISES_PER_BIAS = 1.5  # nats of their share for each of the bias, as measured
+MAX_BIAS = 1.0  # nats
 
 
 class Trainer:
@@ -197,24 +198,28 @@ class Trainer:
             skip = n_prompt + framing.n_fft  # samples whose frames still see the prompt
             power = [x[:, skip : again.shape[1]].square().mean(-1) + 1e-12 for x in (waveform, again)]
             codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
-            usual = self._rises(waveform, n_prompt).quantile(1 - RISES)
+            true_rises, true_level = self._liveliness(waveform[:, n_prompt:])
+            usual = true_rises.quantile(1 - RISES)
 
             def surplus(bias: float) -> float:
-                """Log-ratio of what begins to what should, clear of the logarithm's pole."""
+                """By how much a rollout begins too much or is too loud, whichever is more: about nats of bias."""
                 model.onset_bias.fill_(bias)
                 alone = predictor.continue_(waveform[:, :n_prompt], n_frames, seed=seed)
-                rises = self._rises(alone, n_prompt)
-                return math.log(max(float((rises > usual).float().mean()), RISES / 20) / RISES)
+                rises, level = self._liveliness(alone[:, n_prompt:])
+                share = max(float((rises > usual).float().mean()), RISES / 20)  # clear of the logarithm's pole
+                return max(math.log(share / RISES) / RISES_PER_BIAS, level - true_level)
 
             # Two rollouts and a secant.
             first = surplus(0.0)
-            bias = min(max(-first / 1.5, -MAX_BIAS), MAX_BIAS) or 0.1
+            bias = min(max(-first, -MAX_BIAS), MAX_BIAS) or 0.1
             second = surplus(bias)
-            slope = min(max((second - first) / bias, 0.7), 3.0)
+            slope = min(max((second - first) / bias, 0.5), 2.0)
             model.onset_bias.fill_(min(max(bias - second / slope, -MAX_BIAS), MAX_BIAS))
 
-    def _rises(self, waveform: torch.Tensor, n_prompt: int) -> torch.Tensor:
-        return self.model.codec.rise(self.featurizer.log_magnitude(waveform[:, n_prompt:])).flatten()
+    def _liveliness(self, waveform: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """How much each frame rises, and the mean level of all frames: nepers."""
+        codec, log_magnitude = self.model.codec, self.featurizer.log_magnitude(waveform)
+        return codec.rise(log_magnitude).flatten(), float(codec.level(log_magnitude).mean())
 
     # -- state -------------------------------------------------------------------------------
 

@@ -330,8 +330,8 @@ def test_the_onset_bias_is_repeatable_and_bounded(trainer, monkeypatch):
     trainer.calibrate()
     assert float(trainer.model.onset_bias) == bias
     for rise, expected in ((0.0, 1.0), (9.0, -1.0)):
-        made = iter([torch.zeros(1000), torch.full((1000,), rise), torch.full((1000,), rise)])
-        monkeypatch.setattr(trainer, "_rises", lambda *_, made=made: next(made))
+        made = iter([(torch.zeros(1000), 0.0), *[(torch.full((1000,), rise), -9.0)] * 2])
+        monkeypatch.setattr(trainer, "_liveliness", lambda *_, made=made: next(made))
         trainer.calibrate()
         assert float(trainer.model.onset_bias) == expected
 
