@@ -176,8 +176,8 @@ class Trainer:
 
         Detail drawn more narrowly than it is (``detail_temperature``) has less power in the mean: one
         gain for all bins. And a model that is right about each frame, given a recording up to there, still
-        begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier (or
-        rarer). Both stay 0 where no recording is long enough to measure them.
+        begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier,
+        never rarer. Both stay 0 where no recording is long enough to measure them.
         """
         codec = getattr(self.model, "codec", None)
         if codec is None:
@@ -214,7 +214,7 @@ class Trainer:
             bias = min(max(-first, -MAX_BIAS), MAX_BIAS) or 0.1
             second = surplus(bias)
             slope = min(max((second - first) / bias, 0.5), 2.0)
-            model.onset_bias.fill_(min(max(bias - second / slope, -MAX_BIAS), MAX_BIAS))
+            model.onset_bias.fill_(min(max(bias - second / slope, 0.0), MAX_BIAS))
 
     def _liveliness(self, waveform: torch.Tensor) -> tuple[torch.Tensor, float]:
         """How much each frame rises, and the mean level of all frames: nepers."""
