@@ -57,7 +57,7 @@ def _gelu(x: torch.Tensor) -> torch.Tensor:
 
 
 def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable:
-    """A linear layer as a function. ``device.rollout_linear`` gives a faster one for single rows."""
+    """A linear layer as a function; where ``device.rollout_linear`` has one, that is faster for single rows."""
     return functools.partial(F.linear, weight=weight, bias=bias)
 
 
@@ -134,7 +134,7 @@ class CodeLSTM(nn.Module):
 
     Each frame either goes on from the last one or begins something new, by a probability of its own:
     where something begins, the first path is cut and the nearness widened, by a factor learned for each
-    book. With the same nearness for both, the leap at an onset is all but ruled out, and the music stands still.
+    book. With the same nearness for both, the leap at an onset is all but ruled out.
     """
 
     predicts_phase = False
@@ -214,12 +214,10 @@ class CodeLSTM(nn.Module):
         goes_on, begins = torch.stack(nats).cumsum(0).unbind(1)
         total = -torch.logaddexp(F.logsigmoid(-onset) - goes_on, F.logsigmoid(onset) - begins)
         total = (total * used).sum((1, 2)) / n_used
-        losses = list(total.diff(prepend=total.new_zeros(1)))
         mean, persistence, log_deviation = self.refiner(output, vector[:, 1:], vector[:, :-1])
         mean = mean + persistence * past
         nats = (0.5 * ((detail[:, 1:] - mean) * (-log_deviation).exp()).square() + log_deviation).mean(-1)
-        losses.append((nats * used).sum() / n_used)
-        losses = torch.stack(losses)
+        losses = torch.cat([total.diff(prepend=total.new_zeros(1)), (nats * used).sum().view(1) / n_used])
         return losses[:-1].mean() + losses[-1], state.detach(), losses.detach()
 
     def _run(self, sequence: torch.Tensor, state: torch.Tensor | None):
@@ -240,11 +238,8 @@ class CodeLSTM(nn.Module):
         return sequence, torch.stack(states)
 
     def _embed(self, codes: torch.Tensor, vector: torch.Tensor, detail: torch.Tensor, generator=None) -> torch.Tensor:
-        """A frame as the LSTM's input: its first codes, and where it lies, under noise.
-
-        An onset enters the window of a frame at its faint end, two or three frames before it is heard.
-        Without noise the LSTM waits for that sign of what comes, which no rollout would ever draw.
-        """
+        """A frame as the LSTM's input: its first codes, and where it lies, under noise, in training and in
+        rollouts: their own frames are not as exact as recorded ones. (bench/sound.md: harder to tell apart.)"""
         n = self.config.n_heard_books
         embedded = self.embedding(codes[..., :n] + self.offsets[:n]).sum(-2)
         frame = (vector + detail) * self.codec.deviation
@@ -296,11 +291,7 @@ class CodeLSTM(nn.Module):
         return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, layout or self.lay_out())
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:
-        """The weights as they are now, for rollouts.
-
-        Args:
-            linear: makes a function of a weight and a bias.
-        """
+        """The weights as they are now, for rollouts; ``linear`` makes a function of a weight and a bias."""
         codec, config = self.codec, self.config
         lstm = []
         for layer in self.layers:

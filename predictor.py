@@ -11,7 +11,7 @@ from checkpoint import State, load_run
 from config import RunConfig
 from device import rollout_linear
 from featurizer import Featurizer
-from model_definition import build_model
+from model_definition import build_model, plain_linear
 from phase import CROSSFADE, continue_waveform, lookahead
 
 BLOCK = 256  # frames between two calls of the phase repair
@@ -54,7 +54,7 @@ class Predictor:
 
     @functools.cached_property
     def _layout(self):
-        return self.model.lay_out(rollout_linear(next(self.model.parameters()).device))
+        return self.model.lay_out(rollout_linear(next(self.model.parameters()).device) or plain_linear)
 
     @torch.inference_mode()
     def continue_(

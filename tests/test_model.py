@@ -16,7 +16,7 @@ from corpus import open_corpus
 from dataset import split, spread_chunks
 from device import rollout_linear
 from featurizer import DB, Featurizer
-from model_definition import Refiner, build_model, sample
+from model_definition import Refiner, build_model, plain_linear, sample
 from phase import CROSSFADE
 from predictor import Predictor
 from trainer import Trainer
@@ -208,7 +208,8 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
 
     monkeypatch.setattr(model_definition, "sample", tell)
     state = model.start(
-        torch.cat([log_magnitude, torch.zeros_like(log_magnitude)], -1)[:, :1], model.lay_out(rollout_linear(CPU))
+        torch.cat([log_magnitude, torch.zeros_like(log_magnitude)], -1)[:, :1],
+        model.lay_out(rollout_linear(CPU) or plain_linear),
     )
     for t in range(1, codes.shape[1]):
         _, state = model.next_frame(state)
