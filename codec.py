@@ -1,9 +1,14 @@
 """Residual k-means codec: a log-magnitude frame <-> a handful of codes, and what they leave over.
 
-A frame is centred, weighted, projected on principal components and then quantized by a chain of
-codebooks, each for what the ones before left over (residual vector quantization, Juang and Gray
-1982). What the last book leaves, in units of its own deviation, is the *detail* of the frame: the
-decoder (``model_definition.Refiner``) draws it anew.
+A frame is centred, weighted, projected on components and then quantized by a chain of codebooks, each
+for what the ones before left over (residual vector quantization, Juang and Gray 1982). What the last
+book leaves, in units of its own deviation, is the *detail* of the frame: the decoder
+(``model_definition.Refiner``) draws it anew.
+
+The components span the space of the first principal ones. The first :data:`N_BROAD` are principal
+components, on which frames move little by little; the rest is turned so that each lies in few bins
+(varimax, Kaiser 1958): what is drawn for each component alone can then be steady at a partial and restless
+between two.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from torch import nn
 
 from featurizer import DB, fit_scaler
 
+N_BROAD = 32  # principal components that stay as they are
 RISE_FLOOR_DB = -75.0  # what begins below it is not heard
 FLOOR_DB = -100.0  # frames are clipped here before coding; below lies the noise of 16 bits
 
@@ -111,6 +117,22 @@ class ResidualCodec(nn.Module):
         return (self.project(log_magnitude) - self.vector(codes)) / self.deviation
 
 
+def varimax(loadings: np.ndarray, n_iterations: int = 60) -> np.ndarray:
+    """The rotation after which each column has few large entries (Kaiser 1958; iterated by SVD, Sherin 1966).
+
+    Shape:
+        loadings ``[n_rows, n_columns]`` float -> ``[n_columns, n_columns]`` float64, orthogonal;
+        ``loadings @ rotation`` has the largest variance of squares in each column
+    """
+    loadings = np.asarray(loadings, np.float64)
+    rotation = np.eye(loadings.shape[1])
+    for _ in range(n_iterations if loadings.size else 0):
+        rotated = loadings @ rotation
+        left, _, right = np.linalg.svd(loadings.T @ (rotated**3 - rotated * np.square(rotated).mean(0)))
+        rotation = left @ right
+    return rotation
+
+
 def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: int):
     """Fill the codec's arrays from frames of the corpus, by scikit-learn.
 
@@ -132,6 +154,8 @@ def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: 
     n_components = min(codec.components.shape[0], n_bins, len(flat))
     pca = PCA(n_components, svd_solver="covariance_eigh" if len(flat) > n_bins else "auto", random_state=seed % 2**32)
     vectors = pca.fit_transform(flat).astype(np.float32)
+    rotation = varimax(pca.components_[N_BROAD:].T).astype(np.float32)
+    vectors[:, N_BROAD:] = vectors[:, N_BROAD:] @ rotation
     mean = mean + pca.mean_.astype(np.float32) / weight
     books = np.zeros(codec.books.shape, np.float32)
     residual = vectors.copy()
@@ -153,6 +177,7 @@ def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: 
         residual -= kmeans.cluster_centers_[labels]
     components = np.zeros(codec.components.shape, np.float32)
     components[:n_components] = pca.components_
+    components[N_BROAD:n_components] = rotation.T @ pca.components_[N_BROAD:]
     deviation = np.ones(codec.components.shape[0], np.float32)
     # Of components that the codes exhaust (silence, a tiny corpus), nothing is left to draw.
     deviation[:n_components] = np.maximum(residual.std(0), 1e-4)

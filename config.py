@@ -67,7 +67,7 @@ class ModelConfig:
     head_size: int = 256
     refiner_size: int = 384
     # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
-    detail_temperature: float = 0.55
+    detail_temperature: float = 0.7
     history_noise: float = 0.02
     # regression only: frames in the window that predicts the next one
     n_context: int = 10

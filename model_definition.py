@@ -21,7 +21,8 @@ from regression import RegressionLSTM
 
 UNUSED = -100  # target of frames that are padding
 MAX_DETAIL = 5.0  # deviations
-PAST_NOISE = 0.1  # deviations, on the last frame's detail in training: a rollout's will not be perfect
+PAST_NOISE = 0.5  # deviations, at most, on the last frame's detail in training: a rollout's will not be perfect
+HOLD_NATS = 2.0  # by which a beginning becomes likelier with each usual hold's length that a hold lasts longer
 
 
 def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
@@ -83,6 +84,7 @@ class RolloutState(NamedTuple):
     vector: torch.Tensor  # what they stand for, in deviations [B, n_components]
     lstm: Sequence  # hidden and cell [B, hidden] of each layer
     details: torch.Tensor  # of the last frame, as it varies in recordings and as it is played [2, B, n_components]
+    held: torch.Tensor  # frames since the first code changed [B, 1]
     layout: Layout
 
 
@@ -92,8 +94,9 @@ class Refiner(nn.Module):
     The mean of all that would fit is too smooth to be heard as music; white noise is a hiss; drawn in
     this way, the partials of a held note stay where they are.
 
-    The last frame's detail enters by a factor below 1 for each component and nowhere else, so that no
-    rollout can run away, however long the training: a free function of it learns to, in 20 minutes.
+    It is expected where the last frame was, by a share of below 1 for each component: codes leap, partials do
+    not. The last frame's detail enters in no other way, so that no rollout can run away, however long
+    the training: a free function of it learns to, in 20 minutes.
     """
 
     def __init__(self, n_components: int, context: int, hidden: int):
@@ -114,7 +117,7 @@ class Refiner(nn.Module):
         Shape:
             context ``[..., head_size]``, the others ``[..., n_components]`` in deviations -> ``(mean,
             persistence, log_deviation)``, ``[..., n_components]`` each, float32; the detail's mean is
-            ``mean + persistence * (detail of the last frame)``
+            ``mean + persistence * (last frame - vector)``, the last frame with its detail
         """
         first, middle, last = layers or (self.input, self.middle, self.output)
         x = _gelu(first(torch.cat([context, vector, before], -1)))
@@ -166,6 +169,7 @@ class CodeLSTM(nn.Module):
         for layer in self.layers:  # remember by default (Jozefowicz et al. 2015)
             nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
         self.register_buffer("onset_bias", torch.zeros(()))  # in rollouts, see Trainer.calibrate
+        self.register_buffer("usual_hold", torch.full((), 1e6))  # frames on one first code, see Trainer.calibrate
         self.register_buffer("offsets", torch.arange(n_books) * n_codes, persistent=False)
 
     # -- training ----------------------------------------------------------------------------
@@ -194,7 +198,10 @@ class CodeLSTM(nn.Module):
                 target = target.masked_fill(~(mask[:, 1:] & mask[:, :-1]).unsqueeze(-1), UNUSED)
             past = detail[:, :-1]
             if self.training:
-                past = past + PAST_NOISE * torch.randn_like(past)
+                # Each sequence at its own level. With less, persistences learned are so near to 1 that
+                # a rollout's detail wanders off.
+                level = PAST_NOISE * torch.rand(len(past), 1, 1, device=past.device)
+                past = past + level * torch.randn_like(past)
         output, state = self._run(self._embed(history, vector[:, :-1], past).transpose(0, 1), state)
         output = output.transpose(0, 1)
         left = (vector[:, :-1] + past) * self.codec.deviation + self.to_vector(output)
@@ -215,7 +222,7 @@ class CodeLSTM(nn.Module):
         total = -torch.logaddexp(F.logsigmoid(-onset) - goes_on, F.logsigmoid(onset) - begins)
         total = (total * used).sum((1, 2)) / n_used
         mean, persistence, log_deviation = self.refiner(output, vector[:, 1:], vector[:, :-1])
-        mean = mean + persistence * past
+        mean = mean + persistence * (vector[:, :-1] + past - vector[:, 1:])
         nats = (0.5 * ((detail[:, 1:] - mean) * (-log_deviation).exp()).square() + log_deviation).mean(-1)
         losses = torch.cat([total.diff(prepend=total.new_zeros(1)), (nats * used).sum().view(1) / n_used])
         return losses[:-1].mean() + losses[-1], state.detach(), losses.detach()
@@ -287,8 +294,8 @@ class CodeLSTM(nn.Module):
         if codes.shape[1] > 1:
             embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator)
             _, state = self._run(embedded.transpose(0, 1), None)
-        details = detail[:, -1].expand(2, -1, -1)
-        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, layout or self.lay_out())
+        details, held = detail[:, -1].expand(2, -1, -1), detail.new_zeros(len(codes), 1)
+        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, held, layout or self.lay_out())
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:
         """The weights as they are now, for rollouts; ``linear`` makes a function of a weight and a bias."""
@@ -329,7 +336,9 @@ class CodeLSTM(nn.Module):
         output, lstm_state = self._step(self._embed(state.codes, before, detail, generator), state.lstm, layout.lstm)
         parts = (config.head_size, config.n_components)
         context, change, stay, onset = layout.outputs(output).split((*parts, config.n_books, 1), -1)
-        onset = onset + self.onset_bias
+        # What is held for far longer than in recordings would otherwise be held for good: the next frame is
+        # learned from frames that are alike.
+        onset = onset + self.onset_bias + HOLD_NATS * (state.held / self.usual_hold - 1).clamp(min=0)
         guess = torch.addcmul(change, before + detail, deviation)
         uniform = torch.rand(config.n_books + 1, len(guess), 1, generator=generator, device=guess.device).unbind(0)
         begins = uniform[-1] < (onset / temperature).sigmoid() if temperature else onset > 0
@@ -357,7 +366,7 @@ class CodeLSTM(nn.Module):
         noise = log_deviation.exp() * torch.randn(vector.shape, generator=generator, device=vector.device)
         # Two lines of detail go on side by side: drawn as narrowly as it sounds best, the LSTM would
         # take it for music that stands still.
-        details = torch.addcmul(mean, persistence, state.details).addcmul(noise, layout.spreads)
+        details = torch.addcmul(mean, persistence, before - vector + state.details).addcmul(noise, layout.spreads)
         details = details.clamp(-MAX_DETAIL, MAX_DETAIL)
         played = layout.decode(vector + details[1]).clamp(min=FLOOR_DB / DB)
         excess = self.codec.excess(played)
@@ -368,7 +377,9 @@ class CodeLSTM(nn.Module):
             codes = torch.where(excess == 0, codes, self.codec.encode(frames[0]))
             details = torch.where(excess == 0, details, self.codec.detail(frames, codes))
             vector, played = self.codec.vector(codes) / deviation, frames[1]
-        return played + self.codec.balance, state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details)
+        held = (state.held + 1) * (codes[:, :1] == state.codes[:, :1])
+        state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held)
+        return played + self.codec.balance, state
 
     def _step(self, output: torch.Tensor, state, layers):
         """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times

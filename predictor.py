@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +53,13 @@ class Predictor:
         rms = waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-8)
         return waveform * (self.level / rms)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
     @functools.cached_property
     def _layout(self):
-        return self.model.lay_out(rollout_linear(next(self.model.parameters()).device) or plain_linear)
+        return self.model.lay_out(rollout_linear(self.device) or plain_linear)
 
     @torch.inference_mode()
     def continue_(
@@ -81,17 +86,8 @@ class Predictor:
         """
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
-        featurizer, heard = self._hear(prompt)
-        generator = torch.Generator(heard.device).manual_seed(seed)
-        state = self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator)
-
-        def frames():
-            nonlocal state
-            while True:
-                frame, state = self.model.next_frame(state, temperature, top_k, generator)
-                yield frame
-
-        return self._sound(featurizer, prompt.to(heard.device), heard, frames(), n_frames, progress)
+        frames = self.frames(prompt, temperature, top_k, seed)
+        return self._sound(prompt, frames, n_frames, progress)
 
     @torch.inference_mode()
     def reconstruct(self, waveform: torch.Tensor, n_prompt: int, codec: bool = True, seed: int = 0) -> torch.Tensor:
@@ -108,35 +104,43 @@ class Predictor:
         """
         framing = self.config.featurizer
         prompt = waveform[:, :n_prompt]
+        follows = waveform[:, n_prompt - framing.n_fft + framing.hop_length :].to(self.device)
+        true = Featurizer(framing, self.device).log_magnitude(follows)
+        frames = iter(true.unbind(1))
+        if codec:
+            frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
+        return self._sound(prompt, frames, true.shape[1] - lookahead(framing))
+
+    def frames(self, prompt: torch.Tensor, temperature: float = 1.0, top_k: int = 0, seed: int = 0, true_codes=None):
+        """The frames that follow each prompt, one after another; without ``true_codes`` there is no end.
+
+        Args:
+            true_codes: taken instead of drawn ones.
+
+        Shape:
+            prompt ``[B, n_samples]``, true_codes ``[B, T, n_books]``
+
+        Yields:
+            log-magnitude ``[B, n_bins]``, with the phase beside it where the model predicts it
+        """
         featurizer, heard = self._hear(prompt)
-        follows = waveform[:, n_prompt - framing.n_fft + framing.hop_length :].to(heard.device)
-        true = featurizer.log_magnitude(follows)
-
-        def frames():
-            if not codec:
-                yield from true.unbind(1)
-                return
-            generator = torch.Generator(heard.device).manual_seed(seed)
-            state = self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator)
-            for codes in self.model.codec.encode(true).unbind(1):
-                frame, state = self.model.next_frame(state, generator=generator, true_codes=codes)
-                yield frame
-
-        n_frames = true.shape[1] - lookahead(framing)
-        return self._sound(featurizer, prompt.to(heard.device), heard, frames(), n_frames, None)
+        generator = torch.Generator(heard.device).manual_seed(seed)
+        state = self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator)
+        for codes in itertools.repeat({}) if true_codes is None else ({"true_codes": c} for c in true_codes.unbind(1)):
+            frame, state = self.model.next_frame(state, temperature, top_k, generator, **codes)
+            yield frame
 
     def _hear(self, prompt: torch.Tensor) -> tuple[Featurizer, torch.Tensor]:
         """The prompt's end, in whole frames: in front, one shorter than a frame is preceded by silence."""
         framing = self.config.featurizer
-        device = next(self.model.parameters()).device
         n_heard = min(prompt.shape[-1], MAX_PROMPT_SECONDS * framing.sample_rate)
         n_heard = max(framing.n_fft, n_heard - (n_heard - framing.n_fft) % framing.hop_length)
         padded = torch.nn.functional.pad(prompt, (max(0, n_heard - prompt.shape[-1]), 0))
-        return Featurizer(framing, device), padded[:, -n_heard:].to(device)
+        return Featurizer(framing, self.device), padded[:, -n_heard:].to(self.device)
 
-    def _sound(self, featurizer: Featurizer, prompt, heard, frames, n_frames: int, progress) -> torch.Tensor:
+    def _sound(self, prompt: torch.Tensor, frames, n_frames: int, progress=None) -> torch.Tensor:
         """The prompt, and the frames that an iterator gives, as a waveform, block by block."""
-        framing = self.config.featurizer
+        framing, (featurizer, heard) = self.config.featurizer, self._hear(prompt)
         pieces, known, pending = [], heard[:, -framing.n_fft :], []
         n_done = 0
         while n_done < n_frames:
@@ -156,7 +160,7 @@ class Predictor:
             n_done += n_block
             if progress:
                 progress(n_done)
-        return _overlay(prompt, pieces)
+        return _overlay(prompt.to(self.device), pieces)
 
 
 def _overlay(prompt: torch.Tensor, pieces: list[torch.Tensor]) -> torch.Tensor:

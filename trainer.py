@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -22,10 +23,12 @@ from predictor import Predictor
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
 CALIBRATION_PIECES, CALIBRATION_PROMPT, CALIBRATION_FRAMES = 24, 40, 160  # pieces, and frames in each
+ROLLOUTS, ROLLOUT_SECONDS = 10, (16, 8, 4)  # of the second calibration; music that dies away does so slowly
 MAX_BALANCE = 0.7  # nepers: 6 dB
 RISES = 0.03  # share of a corpus' frames whose rise counts as something that begins
 RISES_PER_BIAS = 1.5  # nats of their share for each of the bias, as measured
-MAX_BIAS = 1.0  # nats
+TRIED_BIASES = (0.0, 0.8)  # nats
+MIN_BIAS, MAX_BIAS = -0.5, 1.5
 
 
 class Trainer:
@@ -177,20 +180,17 @@ class Trainer:
         Detail drawn more narrowly than it is (``detail_temperature``) has less power in the mean: one
         gain for all bins. And a model that is right about each frame, given a recording up to there, still
         begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier,
-        never rarer. Both stay 0 where no recording is long enough to measure them.
+        and the time after which a hold is a long one. Nothing is done where the recordings are too short.
         """
         codec = getattr(self.model, "codec", None)
         if codec is None:
             return
         seed, framing = self.config.training.seed, self.config.featurizer
-        n_frames = max(CALIBRATION_FRAMES, 8 * framing.n_fft // framing.hop_length)
         n_prompt = framing.n_fft + CALIBRATION_PROMPT * framing.hop_length
-        n_samples = n_prompt + n_frames * framing.hop_length
-        segments = [s for s in self.segments if s.n_samples >= n_samples]
-        if not segments:
+        n_frames = max(CALIBRATION_FRAMES, 8 * framing.n_fft // framing.hop_length)
+        waveform = self._calibration_pieces(CALIBRATION_PIECES, n_prompt + n_frames * framing.hop_length)
+        if waveform is None:
             return
-        pieces = np.stack(list(spread_chunks(segments, CALIBRATION_PIECES, n_samples, seed)))
-        waveform = torch.from_numpy(pieces).to(self.device)
         codec.balance.zero_()
         with self._averaged() as model:
             predictor = Predictor(model, self.config, self.level, self.step)
@@ -198,28 +198,58 @@ class Trainer:
             skip = n_prompt + framing.n_fft  # samples whose frames still see the prompt
             power = [x[:, skip : again.shape[1]].square().mean(-1) + 1e-12 for x in (waveform, again)]
             codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
-            true_rises, true_level = self._liveliness(waveform[:, n_prompt:])
-            usual = true_rises.quantile(1 - RISES)
+            for seconds in ROLLOUT_SECONDS:  # as long as the recordings allow
+                n_frames = round(seconds * framing.frame_rate)
+                waveform = self._calibration_pieces(ROLLOUTS, n_prompt + n_frames * framing.hop_length)
+                if waveform is not None:
+                    break
+            if waveform is None:
+                model.onset_bias.zero_()
+                return
+            follows = waveform[:, n_prompt - framing.n_fft + framing.hop_length :]
+            true_codes = codec.encode(self.featurizer.log_magnitude(follows))
+            model.usual_hold.fill_(float(_longest_holds(true_codes[..., 0]).median()))
+            model.onset_bias.fill_(self._onset_bias(predictor, waveform[:, :n_prompt], true_codes))
 
-            def surplus(bias: float) -> float:
-                """By how much a rollout begins too much or is too loud, whichever is more: about nats of bias."""
-                model.onset_bias.fill_(bias)
-                alone = predictor.continue_(waveform[:, :n_prompt], n_frames, seed=seed)
-                rises, level = self._liveliness(alone[:, n_prompt:])
-                share = max(float((rises > usual).float().mean()), RISES / 20)  # clear of the logarithm's pole
-                return max(math.log(share / RISES) / RISES_PER_BIAS, level - true_level)
+    def _calibration_pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
+        """Up to n pieces of training recordings ``[n, n_samples]``; None where most are shorter than that."""
+        segments = [s for s in self.segments if s.n_samples >= n_samples]
+        if 2 * sum(s.n_samples for s in segments) < sum(s.n_samples for s in self.segments):
+            return None
+        pieces = spread_chunks(segments, n, n_samples, self.config.training.seed)
+        return torch.from_numpy(np.stack(list(pieces))).to(self.device)
 
-            # Two rollouts and a secant.
-            first = surplus(0.0)
-            bias = min(max(-first, -MAX_BIAS), MAX_BIAS) or 0.1
-            second = surplus(bias)
-            slope = min(max((second - first) / bias, 0.5), 2.0)
-            model.onset_bias.fill_(min(max(bias - second / slope, 0.0), MAX_BIAS))
+    def _onset_bias(self, predictor: Predictor, prompt: torch.Tensor, true_codes: torch.Tensor) -> float:
+        """The bias at which rollouts begin no more, and are in their second half no louder, than the decoder with
+        true codes; whichever of the two comes first.
 
-    def _liveliness(self, waveform: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """How much each frame rises, and the mean level of all frames: nepers."""
-        codec, log_magnitude = self.model.codec, self.featurizer.log_magnitude(waveform)
-        return codec.rise(log_magnitude).flatten(), float(codec.level(log_magnitude).mean())
+        Shape:
+            prompt ``[B, n_samples]``, true_codes of what follows ``[B, T, n_books]``
+        """
+        model, codec, seed = predictor.model, predictor.model.codec, self.config.training.seed
+        n_frames, first = true_codes.shape[1], true_codes.shape[1] // 2
+
+        def liveliness(frames):
+            """Rises, and the mean level, of the second half. Shape: ``[B, n_bins]`` each -> ``[B, T]``, ``[B]``"""
+            frames = torch.stack(list(itertools.islice(frames, first, n_frames)), 1)
+            return codec.rise(frames), codec.level(frames).mean((1, 2))
+
+        true_rises, true_level = liveliness(predictor.frames(prompt, seed=seed, true_codes=true_codes))
+        usual = true_rises.quantile(1 - RISES)
+        saved, n = model.onset_bias, len(prompt)
+        try:  # both in one batch
+            model.onset_bias = saved.new_tensor(TRIED_BIASES).repeat_interleave(n).unsqueeze(-1)
+            rises, level = liveliness(predictor.frames(prompt.repeat(len(TRIED_BIASES), 1), seed=seed))
+        finally:
+            model.onset_bias = saved
+        surplus = []  # how much too much begins, or how much too loud it is: about nats of bias
+        for rise, loud in zip(rises.split(n), level.split(n), strict=True):
+            share = max(float((rise > usual).float().mean()), RISES / 20)  # clear of the logarithm's pole
+            surplus.append(max(math.log(share / RISES) / RISES_PER_BIAS, float((loud - true_level).mean())))
+        (low, high), (at_low, at_high) = TRIED_BIASES, surplus
+        slope = min(max((at_high - at_low) / (high - low), 0.5), 2.0)
+        near = (low, at_low) if abs(at_low) < abs(at_high) else (high, at_high)
+        return min(max(near[0] - near[1] / slope, MIN_BIAS), MAX_BIAS)
 
     # -- state -------------------------------------------------------------------------------
 
@@ -276,3 +306,12 @@ class Trainer:
             torch.mps.set_rng_state(state.tensors["random.mps"])
         self.step, self.seconds = state.info["step"], state.info["seconds"]
         self.level, self.n_skipped = state.info["level"], state.info["skipped"]
+
+
+def _longest_holds(codes: torch.Tensor) -> torch.Tensor:
+    """Frames of the longest run of one code in each row. Shape: ``[B, T]`` -> ``[B]``"""
+    run = longest = torch.ones_like(codes[:, 0])
+    for before, after in zip(codes[:, :-1].unbind(1), codes[:, 1:].unbind(1), strict=True):
+        run = torch.where(before == after, run + 1, 1)
+        longest = torch.maximum(longest, run)
+    return longest

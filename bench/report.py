@@ -169,13 +169,15 @@ TABLES = (
         ),
     ),
     (
-        "Notes (basic-pitch). Key of the first 5 s against the prompt's: equal, and the MIREX score.",
+        "Notes (basic-pitch). Key of the first 5 s against the prompt's: equal, and the MIREX score (three seconds are "
+        "little to find a key in); and how many of them are on the prompt's scale as much as nine in ten real ones.",
         (
             ("notes/s", _number("notes", 1)),
             ("polyphony", _number("polyphony", 1)),
             ("in key, %", _percent("in_key")),
             ("key kept, %", _percent("key_kept")),
             ("key score", _number("key_score")),
+            ("on its scale, %", _percent("on_scale")),
         ),
     ),
     (

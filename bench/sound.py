@@ -22,6 +22,7 @@ from errors import UserError, exit_status
 BATCH = 8
 SLACK = 0.2  # s that a row may end too early: what remakes phases needs frames after the last
 RUN_SECONDS = 8.0  # of a drone, or of noise, that nobody would call music
+KEY_SECONDS = 5.0  # after the prompt, in which its key is looked for
 LOUDNESS_DROP, TAIL_SECONDS = 20.0, 5.0  # dB below the usual, and for how long: a rollout that has died
 PER_SECOND = ("loudness", "bandwidth", "flatness", "flux")
 MOVEMENT = ("onsets", "flux", "self_similarity")
@@ -130,17 +131,21 @@ def note_row(protocol: Protocol, waveforms) -> dict:
 
     import metrics
 
-    p, seconds, rows, scores = protocol, protocol.n_piece / protocol.sample_rate, [], []
+    p, seconds, rows, scores, shares = protocol, protocol.n_piece / protocol.sample_rate, [], [], []
     for waveform in waveforms:
         before = p.transcriber.notes(waveform[: p.n_prompt], p.sample_rate)
         after = p.transcriber.notes(waveform[p.n_prompt :], p.sample_rate)
-        first = metrics.key_of(metrics.pitch_classes([n for n in after if n[0] < 5]))
-        scores.append(metrics.key_score(first, metrics.key_of(metrics.pitch_classes(before))))
+        first, key = [n for n in after if n[0] < KEY_SECONDS], metrics.key_of(metrics.pitch_classes(before))
+        scores.append(metrics.key_score(metrics.key_of(metrics.pitch_classes(first)), key))
+        shares.append(metrics.in_key_share(first, key))
         rows.append(metrics.note_figures(after, seconds))
     out = {name: np.mean([row[name] for row in rows]) for name in ("notes", "polyphony")}
     in_key = [row["in_key"] for row in rows]
     out["in_key"] = np.nanmean(in_key) if np.isfinite(in_key).any() else math.nan
-    return {**out, "key_kept": np.mean(np.array(scores) == 1), "key_score": np.mean(scores)}
+    out |= {"key_kept": np.mean(np.array(scores) == 1), "key_score": np.mean(scores), "on_scales": shares}
+    usual = [share for share in p.real_row.get("on_scales", shares) if share is not None and math.isfinite(share)]
+    out["on_scale"] = np.mean(np.array(shares) >= np.percentile(usual, 10)) if usual else math.nan  # nan: no notes
+    return out
 
 
 # -- all rows ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from codec import ResidualCodec, fit_codec
+from codec import ResidualCodec, fit_codec, varimax
 from config import PRESETS, FeaturizerConfig, ModelConfig
 from conftest import tiny_config
 from corpus import open_corpus
@@ -86,6 +86,19 @@ def test_codes_and_detail_are_the_whole_frame(frames):
     again = codec.unproject(codec.vector(codes) + detail * codec.deviation)
     torch.testing.assert_close(again, codec.unproject(codec.project(true)), atol=1e-4, rtol=0)
     assert float(detail.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_varimax_finds_what_was_turned():
+    """Columns that share no row, turned at random: the rotation brings each back, to 1e-6, and is orthogonal."""
+    random = np.random.default_rng(0)
+    sparse = np.zeros((60, 6))
+    for column in range(6):
+        sparse[10 * column : 10 * column + 10, column] = random.normal(size=10)
+    turned = sparse @ np.linalg.qr(random.normal(size=(6, 6)))[0]
+    rotation = varimax(turned)
+    assert np.abs(rotation @ rotation.T - np.eye(6)).max() < 1e-9
+    again = np.abs((turned @ rotation).T @ sparse) / np.square(sparse).sum(0)  # each column's share of each true one
+    assert np.abs(np.sort(again, 0)[-1] - 1).max() < 1e-6 and np.sort(again, 0)[:-1].max() < 1e-6
 
 
 def test_the_refiner_starts_as_a_standard_normal():
@@ -323,18 +336,29 @@ def test_the_decoder_has_the_level_of_the_recordings(trainer, corpus):
     assert abs(10 * float(ratio.median().log10())) < 1
 
 
-def test_the_onset_bias_is_repeatable_and_bounded(trainer, monkeypatch):
-    """The same weights give the same bias; rollouts in which nothing begins push it to its upper end, and in
-    which everything does, to its lower one."""
+def test_the_onset_bias_is_repeatable_and_bounded(trainer):
+    """The same weights give the same bias; rollouts in which nothing begins push it to its upper end, and those that
+    are far too loud to its lower one."""
     trainer.calibrate()
     bias = float(trainer.model.onset_bias)
     trainer.calibrate()
     assert float(trainer.model.onset_bias) == bias
-    for rise, expected in ((0.0, 1.0), (9.0, 0.0)):
-        made = iter([(torch.zeros(1000), 0.0), *[(torch.full((1000,), rise), -9.0)] * 2])
-        monkeypatch.setattr(trainer, "_liveliness", lambda *_, made=made: next(made))
-        trainer.calibrate()
-        assert float(trainer.model.onset_bias) == expected
+    n_bins = trainer.config.featurizer.n_bins
+    prompt, codes = torch.zeros(3, 8000), torch.zeros(3, 300, trainer.config.model.n_books, dtype=torch.int64)
+
+    def bias_of(level: float) -> float:
+        class Fixed:
+            model = trainer.model
+
+            def frames(self, prompt, seed, true_codes=None):
+                for t in itertools.count():  # true: a rise in every thirtieth frame; rollouts: always the same
+                    yield torch.full((len(prompt), n_bins), level if true_codes is None else -2.0 + (t % 30 == 0))
+
+        return trainer._onset_bias(Fixed(), prompt, codes)
+
+    assert bias_of(-3.0) == 1.5
+    assert bias_of(2.0) == -0.5
+    assert trainer.model.onset_bias.shape == ()
 
 
 @torch.inference_mode()
