@@ -88,7 +88,7 @@ class ResidualCodec(nn.Module):
     def level(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Nepers, of all bins together. Shape: ``[..., n_bins]`` -> ``[..., 1]``"""
         # Far from the ends of float32, and several times faster than logsumexp.
-        return 0.5 * (2 * log_magnitude).exp().sum(-1, keepdim=True).log()
+        return torch.linalg.vector_norm(log_magnitude.exp(), dim=-1, keepdim=True).log()
 
     def excess(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Nepers by which frames are louder than the corpus' loudest (above 0) or softer than its softest.

@@ -30,26 +30,28 @@ def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
     return {"codes": CodeLSTM, "regression": RegressionLSTM}[model.head](featurizer, model)
 
 
-def sample(logits: torch.Tensor, temperature: float, top_k: int, uniform: torch.Tensor) -> torch.Tensor:
-    """Draw one code from each row, by the inverse of its cumulative distribution.
+def sample(logits: torch.Tensor, noise: torch.Tensor, top_k: int = 0) -> torch.Tensor:
+    """Draw one code from each row: the largest of logits and noise together (Gumbel-max, Maddison et al. 2014).
 
     Args:
-        temperature: 0 takes the likeliest, 1 the model's own distribution.
+        noise: of a standard Gumbel distribution, times the temperature.
         top_k: only the k likeliest can be drawn; 0 for all.
-        uniform: random numbers of [0, 1), one for each row.
 
     Shape:
-        logits ``[B, n_codes]``, uniform ``[B, 1]`` -> ``[B, 1]`` int64
+        logits, noise ``[B, n_codes]`` -> ``[B]`` int64
     """
-    if temperature == 0:
-        return logits.argmax(-1, keepdim=True)
-    if temperature != 1:
-        logits = logits / temperature
     if 0 < top_k < logits.shape[-1]:
         logits, likeliest = logits.topk(top_k)
-        return likeliest.gather(-1, sample(logits, 1.0, 0, uniform))
-    place = torch.searchsorted(logits.softmax(-1).cumsum(-1), uniform, right=True)
-    return place.clamp_(max=logits.shape[-1] - 1)  # the sum may end a rounding error below 1
+        return likeliest.gather(-1, sample(logits, noise.gather(-1, likeliest)).unsqueeze(-1)).squeeze(-1)
+    return (logits + noise).argmax(-1)
+
+
+def gumbel(shape: Sequence[int], temperature: float, device, generator=None) -> torch.Tensor:
+    """Noise for :func:`sample`. Temperature 0 takes the likeliest, 1 draws from the model's own distribution."""
+    if not temperature:
+        return torch.zeros(shape, device=device)
+    exponential = torch.empty(shape, device=device).exponential_(generator=generator)
+    return exponential.clamp_(min=1e-30).log_().mul_(-temperature)
 
 
 def _gelu(x: torch.Tensor) -> torch.Tensor:
@@ -66,6 +68,8 @@ class Layout(NamedTuple):
     """A :class:`CodeLSTM`'s weights as a rollout uses them, where few rows pass at a time: linear layers
     as functions, those that see the same input joined, and products of constants made once."""
 
+    frame: Callable  # the last frame in deviations, as the LSTM's input
+    noise: torch.Tensor  # on it, in deviations [n_components]
     lstm: list  # of each layer
     outputs: Callable  # of the LSTM: context, correction of the guess, stay, onset
     near: list  # of each book: minus the power of its centres, and the centres, in the precision of the guess
@@ -306,11 +310,14 @@ class CodeLSTM(nn.Module):
             # The three gates that are sigmoids side by side.
             lstm.append([_gates(weight), _gates(layer.bias_ih_l0 + layer.bias_hh_l0)])
         to_head, after = self.to_head, (self.stay, self.onset)
+        heard = self.from_vector.weight * (codec.deviation / codec.scale)
         weights = [to_head.weight, self.to_vector.weight, *(x.weight @ to_head.weight for x in after)]
         biases = [to_head.bias, self.to_vector.bias, *(x.bias + x.weight @ to_head.bias for x in after)]
         embeddings = self.code_embedding.weight.split(config.n_codes)
         refiner, heads = self.refiner, self.logits
         return Layout(
+            frame=linear(heard, heard.new_zeros(len(heard))),
+            noise=config.input_noise * codec.change.sqrt() / codec.deviation,
             lstm=[linear(*x) for x in lstm],
             outputs=linear(torch.cat(weights), torch.cat(biases)),
             near=[(-power, centres.T.contiguous()) for centres, power in self._centres()],
@@ -332,16 +339,21 @@ class CodeLSTM(nn.Module):
             true_codes ``[B, n_books]`` -> ``(log_magnitude [B, n_bins], state)``
         """
         config, layout, before, deviation = self.config, state.layout, state.vector, self.codec.deviation
-        detail = state.details[0]
-        output, lstm_state = self._step(self._embed(state.codes, before, detail, generator), state.lstm, layout.lstm)
+        last, n_heard = before + state.details[0], config.n_heard_books
+        noise = torch.randn((2, *last.shape), generator=generator, device=last.device)
+        heard = self.embedding(state.codes[:, :n_heard] + self.offsets[:n_heard]).sum(1)
+        heard = heard + layout.frame(torch.addcmul(last, noise[0], layout.noise))
+        output, lstm_state = self._step(heard, state.lstm, layout.lstm)
         parts = (config.head_size, config.n_components)
         context, change, stay, onset = layout.outputs(output).split((*parts, config.n_books, 1), -1)
         # What is held for far longer than in recordings would otherwise be held for good: the next frame is
         # learned from frames that are alike.
         onset = onset + self.onset_bias + HOLD_NATS * (state.held / self.usual_hold - 1).clamp(min=0)
-        guess = torch.addcmul(change, before + detail, deviation)
-        uniform = torch.rand(config.n_books + 1, len(guess), 1, generator=generator, device=guess.device).unbind(0)
-        begins = uniform[-1] < (onset / temperature).sigmoid() if temperature else onset > 0
+        guess = torch.addcmul(change, last, deviation)
+        # The difference of two Gumbel variables is the noise of a choice between two.
+        chance = gumbel((2, len(last), 1), temperature, last.device, generator)
+        begins = onset + chance[0] > chance[1]
+        dice = gumbel((config.n_books, len(last), config.n_codes), temperature, last.device, generator)
         stay = guess.new_zeros(len(guess), config.n_books * config.n_codes).scatter_(
             -1, state.codes + self.offsets, stay * ~begins
         )
@@ -355,7 +367,7 @@ class CodeLSTM(nn.Module):
                 near = torch.addmm(minus_power, left, centres)
                 logits = layout.heads[book](_gelu(self.norms[book](context))) + stay[book]
                 logits.addcmul_(near, width[book])
-                code = sample(logits, temperature, top_k, uniform[book]).squeeze(-1)
+                code = sample(logits, dice[book], top_k)
             else:
                 code = true_codes[:, book]
             drawn.append(code)
@@ -363,7 +375,7 @@ class CodeLSTM(nn.Module):
         context, left = sums.split(parts, -1)
         codes, vector = torch.stack(drawn, dim=-1), (guess - left) / deviation
         mean, persistence, log_deviation = self.refiner(context, vector, before, layout.refiner)
-        noise = log_deviation.exp() * torch.randn(vector.shape, generator=generator, device=vector.device)
+        noise = log_deviation.exp() * noise[1]
         # Two lines of detail go on side by side: drawn as narrowly as it sounds best, the LSTM would
         # take it for music that stands still.
         details = torch.addcmul(mean, persistence, before - vector + state.details).addcmul(noise, layout.spreads)

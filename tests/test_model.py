@@ -16,7 +16,7 @@ from corpus import open_corpus
 from dataset import split, spread_chunks
 from device import rollout_linear
 from featurizer import DB, Featurizer
-from model_definition import Refiner, build_model, plain_linear, sample
+from model_definition import Refiner, build_model, gumbel, plain_linear, sample
 from phase import CROSSFADE
 from predictor import Predictor
 from trainer import Trainer
@@ -164,16 +164,17 @@ def test_sampling_follows_the_softmax():
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     generator = torch.Generator().manual_seed(0)
     n = 20000
-    uniform = torch.rand(n, 1, generator=generator)
     for temperature in (0.5, 1.0, 2.0):
         expected = (logits[0] / temperature).softmax(0)
-        drawn = sample(logits.expand(n, 4), temperature, 0, uniform).flatten()
+        drawn = sample(logits.expand(n, 4), gumbel((n, 4), temperature, CPU, generator))
         frequency = torch.bincount(drawn, minlength=4) / n
         assert ((frequency - expected).abs() < 3 * (expected * (1 - expected) / n).sqrt() + 1e-3).all()
-    assert set(sample(logits.expand(n, 4), 1.0, 2, uniform).flatten().tolist()) == {0, 1}
-    ends = sample(logits.expand(2, 4), 1.0, 0, torch.tensor([[0.0], [1 - 2**-24]]))
-    assert ends.tolist() == [[0], [3]]
-    assert set(sample(logits.expand(n, 4), 0.0, 0, uniform).flatten().tolist()) == {0}
+    noise = gumbel((n, 4), 1.0, CPU, generator)
+    assert noise.isfinite().all() and set(sample(logits.expand(n, 4), noise, 2).tolist()) == {0, 1}
+    assert set(sample(logits.expand(n, 4), gumbel((n, 4), 0.0, CPU)).tolist()) == {0}
+    # Between two, as whether something begins: the share is the sigmoid of the logit.
+    chance = gumbel((2, n), 1.0, CPU, generator)
+    assert abs(float((1.0 + chance[0] > chance[1]).float().mean()) - 0.7311) < 0.01
 
 
 def without_noise(model):
@@ -214,10 +215,10 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
     vector, details = model.codec.vector(codes) / model.codec.deviation, model.codec.detail(log_magnitude, codes)
     nats = []
 
-    def tell(logits, temperature, top_k, uniform):
+    def tell(logits, noise, top_k):
         code = codes[:, t, len(nats) % model.config.n_books]
         nats.append(torch.nn.functional.cross_entropy(logits, code))
-        return code.unsqueeze(-1)
+        return code
 
     monkeypatch.setattr(model_definition, "sample", tell)
     state = model.start(
@@ -359,6 +360,29 @@ def test_the_onset_bias_is_repeatable_and_bounded(trainer):
     assert bias_of(-3.0) == 1.5
     assert bias_of(2.0) == -0.5
     assert trainer.model.onset_bias.shape == ()
+
+
+@torch.inference_mode()
+def test_long_holds_end(predictor, corpus):
+    """On one first code for ten times the usual, something begins as if the bias were 18 nats; up to the usual,
+    nothing is changed; the count starts anew with another code."""
+    model = copy.deepcopy(predictor.model)
+    model.stay.bias.fill_(100.0)  # what goes on repeats its codes
+    model.onset_width.fill_(-9.0)  # what begins does not care where the last frame was
+    model.onset_bias.zero_()
+    model.usual_hold.fill_(20.0)
+    featurizer, heard = predictor._hear(torch.from_numpy(corpus.recordings[0].read(20000, 16000))[None])
+    state = model.start(featurizer.join(featurizer.stft(heard)))
+
+    def codes(held: float, bias: float = 0.0) -> torch.Tensor:
+        model.onset_bias.fill_(bias)
+        after = model.next_frame(state._replace(held=torch.full((1, 1), held)), temperature=0.0)[1]
+        assert float(after.held) == (held + 1 if after.codes[0, 0] == state.codes[0, 0] else 0)
+        return after.codes
+
+    assert torch.equal(codes(20.0), state.codes)
+    assert torch.equal(codes(200.0), codes(0.0, bias=18.0))
+    assert not torch.equal(codes(200.0), state.codes)
 
 
 @torch.inference_mode()
