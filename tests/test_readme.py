@@ -13,6 +13,7 @@ from conftest import ROOT, TINY
 
 # What makes a command short; everything else runs as it stands.
 SHORTER = [
+    (r"(demo.chorales .*) --minutes \d+", r"\1 --minutes=2"),
     (r"--minutes \d+", "--steps 3"),
     (r"--steps 4000", "--steps 3"),
     (r"(python train.py .*)", r"\1 " + " ".join(f"--set {key}={value}" for key, value in TINY.items())),
