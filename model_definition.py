@@ -17,7 +17,9 @@ from torch import nn
 from codec import FLOOR_DB, ResidualCodec
 from config import FeaturizerConfig, ModelConfig
 from featurizer import DB
+from refiner import Refiner, gelu
 from regression import RegressionLSTM
+from sampling import gumbel, sample
 
 UNUSED = -100  # target of frames that are padding
 MAX_DETAIL = 5.0  # deviations
@@ -28,35 +30,6 @@ HOLD_NATS = 2.0  # by which a beginning becomes likelier with each usual hold's 
 def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
     """The untrained model of a configuration."""
     return {"codes": CodeLSTM, "regression": RegressionLSTM}[model.head](featurizer, model)
-
-
-def sample(logits: torch.Tensor, noise: torch.Tensor, top_k: int = 0) -> torch.Tensor:
-    """Draw one code from each row: the largest of logits and noise together (Gumbel-max, Maddison et al. 2014).
-
-    Args:
-        noise: of a standard Gumbel distribution, times the temperature.
-        top_k: only the k likeliest can be drawn; 0 for all.
-
-    Shape:
-        logits, noise ``[B, n_codes]`` -> ``[B]`` int64
-    """
-    if 0 < top_k < logits.shape[-1]:
-        logits, likeliest = logits.topk(top_k)
-        return likeliest.gather(-1, sample(logits, noise.gather(-1, likeliest)).unsqueeze(-1)).squeeze(-1)
-    return (logits + noise).argmax(-1)
-
-
-def gumbel(shape: Sequence[int], temperature: float, device, generator=None) -> torch.Tensor:
-    """Noise for :func:`sample`. Temperature 0 takes the likeliest, 1 draws from the model's own distribution."""
-    if not temperature:
-        return torch.zeros(shape, device=device)
-    exponential = torch.empty(shape, device=device).exponential_(generator=generator)
-    return exponential.clamp_(min=1e-30).log_().mul_(-temperature)
-
-
-def _gelu(x: torch.Tensor) -> torch.Tensor:
-    # Of a single row, the exact one takes four times as long.
-    return F.gelu(x, approximate="tanh")
 
 
 def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable:
@@ -90,44 +63,6 @@ class RolloutState(NamedTuple):
     details: torch.Tensor  # of the last frame, as it varies in recordings and as it is played [2, B, n_components]
     held: torch.Tensor  # frames since the first code changed [B, 1]
     layout: Layout
-
-
-class Refiner(nn.Module):
-    """Distribution of a frame's detail, that is of what its codes leave open: a normal one for each
-    principal component, given the codes, the LSTM's view of the past, and the detail of the last frame.
-    The mean of all that would fit is too smooth to be heard as music; white noise is a hiss; drawn in
-    this way, the partials of a held note stay where they are.
-
-    It is expected where the last frame was, by a share of below 1 for each component: codes leap, partials do
-    not. The last frame's detail enters in no other way, so that no rollout can run away, however long
-    the training: a free function of it learns to, in 20 minutes.
-    """
-
-    def __init__(self, n_components: int, context: int, hidden: int):
-        super().__init__()
-        self.input = nn.Linear(context + 2 * n_components, hidden)
-        self.middle = nn.Linear(hidden, hidden)
-        self.output = nn.Linear(hidden, 3 * n_components)
-        nn.init.zeros_(self.output.weight)  # at first: standard normal
-        nn.init.zeros_(self.output.bias)
-
-    def forward(self, context, vector, before, layers: Sequence[Callable] | None = None):
-        """
-        Args:
-            context: LSTM's output with all codes of the frame embedded.
-            vector, before: what the codes of this frame and of the last one stand for.
-            layers: taken for the linear layers.
-
-        Shape:
-            context ``[..., head_size]``, the others ``[..., n_components]`` in deviations -> ``(mean,
-            persistence, log_deviation)``, ``[..., n_components]`` each, float32; the detail's mean is
-            ``mean + persistence * (last frame - vector)``, the last frame with its detail
-        """
-        first, middle, last = layers or (self.input, self.middle, self.output)
-        x = _gelu(first(torch.cat([context, vector, before], -1)))
-        x = x + _gelu(middle(x))
-        mean, persistence, log_deviation = last(x).tanh().float().chunk(3, dim=-1)
-        return 2 * mean, 0.98 * persistence, 1.5 * log_deviation
 
 
 class CodeLSTM(nn.Module):
@@ -206,9 +141,12 @@ class CodeLSTM(nn.Module):
                 # a rollout's detail wanders off.
                 level = PAST_NOISE * torch.rand(len(past), 1, 1, device=past.device)
                 past = past + level * torch.randn_like(past)
-        output, state = self._run(self._embed(history, vector[:, :-1], past).transpose(0, 1), state)
+        before = vector[:, :-1]
+        if self.training and self.config.drawn_history:
+            history, before, past = self._with_drawn(history, before, past, state)
+        output, state = self._run(self._embed(history, before, past).transpose(0, 1), state)
         output = output.transpose(0, 1)
-        left = (vector[:, :-1] + past) * self.codec.deviation + self.to_vector(output)
+        left = (before + past) * self.codec.deviation + self.to_vector(output)
         output = self.to_head(output)
         stay, onset = self.stay(output).float(), self.onset(output).float().squeeze(-1)
         onset_share, nats = self._onset_share(), []
@@ -225,11 +163,52 @@ class CodeLSTM(nn.Module):
         goes_on, begins = torch.stack(nats).cumsum(0).unbind(1)
         total = -torch.logaddexp(F.logsigmoid(-onset) - goes_on, F.logsigmoid(onset) - begins)
         total = (total * used).sum((1, 2)) / n_used
-        mean, persistence, log_deviation = self.refiner(output, vector[:, 1:], vector[:, :-1])
-        mean = mean + persistence * (vector[:, :-1] + past - vector[:, 1:])
+        mean, persistence, log_deviation = self.refiner(output, vector[:, 1:], before)
+        mean = mean + persistence * (before + past - vector[:, 1:])
         nats = (0.5 * ((detail[:, 1:] - mean) * (-log_deviation).exp()).square() + log_deviation).mean(-1)
         losses = torch.cat([total.diff(prepend=total.new_zeros(1)), (nats * used).sum().view(1) / n_used])
         return losses[:-1].mean() + losses[-1], state.detach(), losses.detach()
+
+    @torch.no_grad()
+    def _with_drawn(self, codes, vector, detail, state):
+        """The history, some of whose frames are drawn by the model from true ones before them.
+
+        Scheduled sampling (Bengio et al. 2015), all frames at once (Duckworth et al. 2019): of some sequences
+        a share of the frames, from none to all of them. What a rollout makes of its own frames is never better
+        than this; trained on recordings alone, it turns them into one long chord or into noise.
+
+        Shape:
+            codes ``[B, T, n_books]``, vector and detail ``[B, T, n_components]``, and the same again
+        """
+        rows = slice(None, None, round(1 / self.config.drawn_history))
+        true, state = (codes[rows], vector[rows], detail[rows]), None if state is None else state[:, :, rows]
+        last = true[1] + true[2]
+        output = self._run(self._embed(*true).transpose(0, 1), state)[0].transpose(0, 1)
+        left = last * self.codec.deviation + self.to_vector(output)
+        output = self.to_head(output)
+        stay, onset = self.stay(output).float(), self.onset(output).float()
+        chance = gumbel((2, *onset.shape), 1.0, onset.device)
+        begins = onset + chance[0] > chance[1]
+        share, drawn = self._onset_share(), []
+        for book, (centres, power) in enumerate(self._centres()):
+            near = (left @ centres.T).float() - power
+            logits = torch.addcmul(self._logits(output, book).float(), near, torch.where(begins, share[book], 1.0))
+            logits.scatter_add_(-1, true[0][..., book : book + 1], stay[..., book : book + 1] * ~begins)
+            code = sample(logits, gumbel(logits.shape, 1.0, logits.device))
+            left = left - self.codec.books[book][code]
+            output = output + self._embed_sampled(code, book)
+            drawn.append(code)
+        new_codes = torch.stack(drawn, -1)
+        new_vector = self.codec.vector(new_codes) / self.codec.deviation
+        mean, persistence, log_deviation = self.refiner(output, new_vector, true[1])
+        new = mean + persistence * (last - new_vector) + log_deviation.exp() * torch.randn_like(mean)
+        new = (new_codes, new_vector, new.clamp(-MAX_DETAIL, MAX_DETAIL))
+        use = torch.rand(len(onset), 1, 1, device=onset.device)
+        use = torch.rand(len(onset), onset.shape[1] - 1, 1, device=onset.device) < use
+        mixed = codes.clone(), vector.clone(), detail.clone()
+        for whole, kept, one in zip(mixed, true, new, strict=True):
+            whole[rows, 1:] = torch.where(use, one[:, :-1], kept[:, 1:])
+        return mixed
 
     def _run(self, sequence: torch.Tensor, state: torch.Tensor | None):
         """All layers over ``[T, B, hidden]``; the state is ``[n_layers, 2, B, hidden]``."""
@@ -279,7 +258,7 @@ class CodeLSTM(nn.Module):
         return [(w, 0.5 * (w * book).sum(-1)) for w, book in zip(weighted, self.codec.books, strict=True)]
 
     def _logits(self, context: torch.Tensor, book: int) -> torch.Tensor:
-        return self.logits[book](_gelu(self.norms[book](context)))
+        return self.logits[book](gelu(self.norms[book](context)))
 
     # -- rollout -----------------------------------------------------------------------------
 
@@ -365,7 +344,7 @@ class CodeLSTM(nn.Module):
                 context, left = sums.split(parts, -1)
                 minus_power, centres = layout.near[book]
                 near = torch.addmm(minus_power, left, centres)
-                logits = layout.heads[book](_gelu(self.norms[book](context))) + stay[book]
+                logits = layout.heads[book](gelu(self.norms[book](context))) + stay[book]
                 logits.addcmul_(near, width[book])
                 code = sample(logits, dice[book], top_k)
             else:

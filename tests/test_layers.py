@@ -12,7 +12,7 @@ from conftest import ROOT
 FLOORS = [
     {"errors"},
     {"metrics"},
-    {"config"},
+    {"config", "sampling", "refiner"},
     {"corpus", "featurizer", "device", "score"},
     {"codec", "regression", "phase", "spectrogram", "dataset", "prompt"},
     {"model_definition"},
@@ -21,7 +21,7 @@ FLOORS = [
     {"trainer"},
     {"train", "predict"},
 ]
-FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition"}
+FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition", "refiner", "sampling"}
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 
 

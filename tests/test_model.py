@@ -16,9 +16,11 @@ from corpus import open_corpus
 from dataset import split, spread_chunks
 from device import rollout_linear
 from featurizer import DB, Featurizer
-from model_definition import Refiner, build_model, gumbel, plain_linear, sample
+from model_definition import build_model, plain_linear
 from phase import CROSSFADE
 from predictor import Predictor
+from refiner import Refiner
+from sampling import gumbel, sample
 from trainer import Trainer
 
 CPU = torch.device("cpu")
