@@ -69,7 +69,7 @@ class ModelConfig:
     # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
     detail_temperature: float = 0.6
     history_noise: float = 0.02
-    # Share of the sequences in training that hear frames of the model's own; a half costs a quarter of the speed.
+    # Share of the sequences in training that hear frames of the model's own (1, 1/2, 1/3 ...; 0: none).
     drawn_history: float = 0.5
     # regression only: frames in the window that predicts the next one
     n_context: int = 10

@@ -174,8 +174,8 @@ class CodeLSTM(nn.Module):
         """The history, some of whose frames are drawn by the model from true ones before them.
 
         Scheduled sampling (Bengio et al. 2015), all frames at once (Duckworth et al. 2019): of some sequences
-        a share of the frames, from none to all of them. What a rollout makes of its own frames is never better
-        than this; trained on recordings alone, it turns them into one long chord or into noise.
+        a share of the frames, from none to all of them. A rollout hears nothing but its own frames; trained on
+        recordings alone, it takes them for one long chord, or for noise.
 
         Shape:
             codes ``[B, T, n_books]``, vector and detail ``[B, T, n_components]``, and the same again
