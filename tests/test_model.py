@@ -364,6 +364,21 @@ def test_the_onset_bias_is_repeatable_and_bounded(trainer):
     assert trainer.model.onset_bias.shape == ()
 
 
+def test_sequences_hear_frames_that_the_model_drew(trainer, frames):
+    """Every other sequence, from its second frame on, some frames and not all; what stands there belongs together."""
+    model = trainer.model
+    torch.manual_seed(0)
+    codes, vector, detail = model.codec.analyze(torch.from_numpy(np.tile(frames[:8], (4, 1, 1))))
+    mixed = model._with_drawn(codes, vector, detail, None)
+    for new, old in zip(mixed, (codes, vector, detail), strict=True):
+        assert torch.equal(new[1::2], old[1::2]) and torch.equal(new[:, 0], old[:, 0])
+    torch.testing.assert_close(mixed[1], model.codec.vector(mixed[0]) / model.codec.deviation, atol=1e-4, rtol=1e-4)
+    changed = (mixed[2] != detail).any(-1)[::2, 1:].float().mean(1)
+    assert 0.3 < changed.mean() < 0.7  # a share of its own in each sequence, uniform
+    assert changed.std() > 0.2
+    assert mixed[2].isfinite().all() and not any(x.requires_grad for x in mixed)
+
+
 @torch.inference_mode()
 def test_long_holds_end(predictor, corpus):
     """On one first code for ten times the usual, something begins as if the bias were 18 nats; up to the usual,
