@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from checkpoint import (
+    FORMAT_VERSION,
     load_state,
     new_metadata,
     previous_state,
@@ -66,7 +67,7 @@ def test_newer_and_foreign_files(tmp_path):
     with pytest.raises(UserError, match="not a state file"):
         load_state(path)
     save_state(path, tensors(1), {})
-    blob = path.read_bytes().replace(b'"format_version":"2"', b'"format_version":"9"')
+    blob = path.read_bytes().replace(b'"format_version":"%d"' % FORMAT_VERSION, b'"format_version":"9"')
     path.write_bytes(blob)
     with pytest.raises(UserError, match="newer version"):
         load_state(path)
@@ -182,10 +183,10 @@ def test_newer_and_older_metadata(tmp_path):
     path = tmp_path / "m.json"
     write_metadata(new_metadata(path, tiny_config()))
     values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "format_version": 3}))
+    path.write_text(json.dumps({**values, "format_version": FORMAT_VERSION + 1}))
     with pytest.raises(UserError, match="newer version"):
         read_metadata(path)
-    path.write_text(json.dumps({**values, "format_version": 1}))
+    path.write_text(json.dumps({**values, "format_version": FORMAT_VERSION - 1}))
     with pytest.raises(UserError, match="older version"):
         read_metadata(path)
 

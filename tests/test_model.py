@@ -384,7 +384,7 @@ def test_long_holds_end(predictor, corpus):
     """On one first code for ten times the usual, something begins as if the bias were 18 nats; up to the usual,
     nothing is changed; the count starts anew with another code."""
     model = copy.deepcopy(predictor.model)
-    model.stay.bias.fill_(100.0)  # what goes on repeats its codes
+    model.stay.bias.fill_(1e6)  # what goes on repeats its codes
     model.onset_width.fill_(-9.0)  # what begins does not care where the last frame was
     model.onset_bias.zero_()
     model.usual_hold.fill_(20.0)
