@@ -386,7 +386,8 @@ def test_long_holds_end(predictor, corpus):
     model = copy.deepcopy(predictor.model)
     model.stay.bias.fill_(1e6)  # what goes on repeats its codes
     model.onset_width.fill_(-9.0)  # what begins does not care where the last frame was
-    model.onset_bias.zero_()
+    model.codec.softest.fill_(-100.0)  # the guard of the level would change codes too
+    model.codec.loudest.fill_(100.0)
     model.usual_hold.fill_(20.0)
     featurizer, heard = predictor._hear(torch.from_numpy(corpus.recordings[0].read(20000, 16000))[None])
     state = model.start(featurizer.join(featurizer.stft(heard)))
