@@ -144,12 +144,8 @@ class CodeLSTM(nn.Module):
         before = vector[:, :-1]
         if self.training and self.config.drawn_history:
             history, before, past = self._with_drawn(history, before, past, state)
-        output, state = self._run(self._embed(history, before, past).transpose(0, 1), state)
-        output = output.transpose(0, 1)
-        left = (before + past) * self.codec.deviation + self.to_vector(output)
-        output = self.to_head(output)
-        stay, onset = self.stay(output).float(), self.onset(output).float().squeeze(-1)
-        onset_share, nats = self._onset_share(), []
+        output, left, stay, onset, state = self._outputs(history, before, past, state)
+        onset, onset_share, nats = onset.squeeze(-1), self._onset_share(), []
         for book, (centres, power) in enumerate(self._centres()):
             head, near = self._logits(output, book).float(), (left @ centres.T).float() - power
             goes_on = (head + near).scatter_add(-1, history[..., book : book + 1], stay[..., book : book + 1])
@@ -182,11 +178,7 @@ class CodeLSTM(nn.Module):
         """
         rows = slice(None, None, round(1 / self.config.drawn_history))
         true, state = (codes[rows], vector[rows], detail[rows]), None if state is None else state[:, :, rows]
-        last = true[1] + true[2]
-        output = self._run(self._embed(*true).transpose(0, 1), state)[0].transpose(0, 1)
-        left = last * self.codec.deviation + self.to_vector(output)
-        output = self.to_head(output)
-        stay, onset = self.stay(output).float(), self.onset(output).float()
+        output, left, stay, onset, _ = self._outputs(*true, state)
         chance = gumbel((2, *onset.shape), 1.0, onset.device)
         begins = onset + chance[0] > chance[1]
         share, drawn = self._onset_share(), []
@@ -201,7 +193,7 @@ class CodeLSTM(nn.Module):
         new_codes = torch.stack(drawn, -1)
         new_vector = self.codec.vector(new_codes) / self.codec.deviation
         mean, persistence, log_deviation = self.refiner(output, new_vector, true[1])
-        new = mean + persistence * (last - new_vector) + log_deviation.exp() * torch.randn_like(mean)
+        new = mean + persistence * (true[1] + true[2] - new_vector) + log_deviation.exp() * torch.randn_like(mean)
         new = (new_codes, new_vector, new.clamp(-MAX_DETAIL, MAX_DETAIL))
         use = torch.rand(len(onset), 1, 1, device=onset.device)
         use = torch.rand(len(onset), onset.shape[1] - 1, 1, device=onset.device) < use
@@ -209,6 +201,15 @@ class CodeLSTM(nn.Module):
         for whole, kept, one in zip(mixed, true, new, strict=True):
             whole[rows, 1:] = torch.where(use, one[:, :-1], kept[:, 1:])
         return mixed
+
+    def _outputs(self, codes, vector, detail, state):
+        """What the LSTM makes of a history: context of the heads, guess at the next frame, logits of "the same
+        code again" and of "something begins", state. Shape: as :meth:`_with_drawn` -> ``[B, T, ...]`` each"""
+        output, state = self._run(self._embed(codes, vector, detail).transpose(0, 1), state)
+        output = output.transpose(0, 1)
+        guess = (vector + detail) * self.codec.deviation + self.to_vector(output)
+        output = self.to_head(output)
+        return output, guess, self.stay(output).float(), self.onset(output).float(), state
 
     def _run(self, sequence: torch.Tensor, state: torch.Tensor | None):
         """All layers over ``[T, B, hidden]``; the state is ``[n_layers, 2, B, hidden]``."""

@@ -16,7 +16,7 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
 
 class Refiner(nn.Module):
     """Distribution of a frame's detail, that is of what its codes leave open: a normal one for each
-    principal component, given the codes, the LSTM's view of the past, and the detail of the last frame.
+    component, given the codes, the LSTM's view of the past, and the detail of the last frame.
     The mean of all that would fit is too smooth to be heard as music; white noise is a hiss; drawn in
     this way, the partials of a held note stay where they are.
 

@@ -204,7 +204,6 @@ class Trainer:
                 if waveform is not None:
                     break
             if waveform is None:
-                model.onset_bias.zero_()
                 return
             follows = waveform[:, n_prompt - framing.n_fft + framing.hop_length :]
             true_codes = codec.encode(self.featurizer.log_magnitude(follows))

@@ -379,6 +379,15 @@ def test_sequences_hear_frames_that_the_model_drew(trainer, frames):
     assert mixed[2].isfinite().all() and not any(x.requires_grad for x in mixed)
 
 
+def test_drawing_takes_no_gradient_away(trainer, frames):
+    """Weights that were used without a gradient a moment ago, under the same autocast, get theirs."""
+    model = copy.deepcopy(trainer.model).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _, _ = model.loss(torch.from_numpy(frames[:4]))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
 @torch.inference_mode()
 def test_long_holds_end(predictor, corpus):
     """On one first code for ten times the usual, something begins as if the bias were 18 nats; up to the usual,
