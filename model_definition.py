@@ -47,8 +47,9 @@ class Layout(NamedTuple):
     outputs: Callable  # of the LSTM: context, correction of the guess, stay, onset
     near: list  # of each book: minus the power of its centres, and the centres, in the precision of the guess
     widths: torch.Tensor  # of the nearness where something begins, and where it goes on [2, n_books]
-    heads: list  # of each book
-    tables: list  # of each book: what its codes add to the context and take from the guess
+    norms: list  # of each book, and so on
+    heads: list
+    tables: list  # what its codes add to the context and take from the guess
     refiner: list
     spreads: torch.Tensor  # share of the detail's spread that varies, and that is played [2, 1, 1]
     decode: Callable  # vector in deviations to log-magnitude
@@ -302,6 +303,7 @@ class CodeLSTM(nn.Module):
             outputs=linear(torch.cat(weights), torch.cat(biases)),
             near=[(-power, centres.T.contiguous()) for centres, power in self._centres()],
             widths=torch.stack([self._onset_share(), torch.ones_like(self.onset_width)]),
+            norms=[_normalizer(x) for x in self.norms],
             heads=[linear(x.weight, x.bias) for x in heads],
             tables=[torch.cat([e, -book], 1) for e, book in zip(embeddings, codec.books, strict=True)],
             refiner=[linear(x.weight, x.bias) for x in (refiner.input, refiner.middle, refiner.output)],
@@ -333,11 +335,14 @@ class CodeLSTM(nn.Module):
         # The difference of two Gumbel variables is the noise of a choice between two.
         chance = gumbel((2, len(last), 1), temperature, last.device, generator)
         begins = onset + chance[0] > chance[1]
-        dice = gumbel((config.n_books, len(last), config.n_codes), temperature, last.device, generator)
+        dice = gumbel((len(last), config.n_books, config.n_codes), temperature, last.device, generator)
         stay = guess.new_zeros(len(guess), config.n_books * config.n_codes).scatter_(
             -1, state.codes + self.offsets, stay * ~begins
         )
-        stay = stay.split(config.n_codes, -1)
+        known = stay.view_as(dice)
+        if not top_k:  # the noise of all books at once
+            known += dice
+        known = known.unbind(1)
         width, drawn = torch.where(begins, *layout.widths).split(1, -1), []
         sums = torch.cat([context, guess], -1)
         for book, table in enumerate(layout.tables):
@@ -345,9 +350,8 @@ class CodeLSTM(nn.Module):
                 context, left = sums.split(parts, -1)
                 minus_power, centres = layout.near[book]
                 near = torch.addmm(minus_power, left, centres)
-                logits = layout.heads[book](gelu(self.norms[book](context))) + stay[book]
-                logits.addcmul_(near, width[book])
-                code = sample(logits, dice[book], top_k)
+                logits = layout.heads[book](gelu(layout.norms[book](context))) + known[book]
+                code = sample(logits.addcmul_(near, width[book]), dice[:, book] if top_k else None, top_k)
             else:
                 code = true_codes[:, book]
             drawn.append(code)
@@ -391,6 +395,13 @@ def _gates(x: torch.Tensor) -> torch.Tensor:
     """PyTorch's order of an LSTM's gates (in, forget, new, out) with the sigmoids side by side."""
     into, forget, new, out = x.chunk(4)
     return torch.cat([into, forget, out, new])
+
+
+def _normalizer(norm: nn.LayerNorm) -> Callable:
+    """A layer norm as a function: in a rollout, the module's call costs more than what it computes."""
+    return functools.partial(
+        F.layer_norm, normalized_shape=norm.normalized_shape, weight=norm.weight, bias=norm.bias, eps=norm.eps
+    )
 
 
 def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 
 
-def sample(logits: torch.Tensor, noise: torch.Tensor, top_k: int = 0) -> torch.Tensor:
+def sample(logits: torch.Tensor, noise: torch.Tensor | None, top_k: int = 0) -> torch.Tensor:
     """Draw one code from each row: the largest of logits and noise together (Gumbel-max, Maddison et al. 2014).
 
     Args:
-        noise: of a standard Gumbel distribution, times the temperature.
+        noise: of a standard Gumbel distribution, times the temperature; None where the logits have it.
         top_k: only the k likeliest can be drawn; 0 for all.
 
     Shape:
@@ -20,7 +20,7 @@ def sample(logits: torch.Tensor, noise: torch.Tensor, top_k: int = 0) -> torch.T
     if 0 < top_k < logits.shape[-1]:
         logits, likeliest = logits.topk(top_k)
         return likeliest.gather(-1, sample(logits, noise.gather(-1, likeliest)).unsqueeze(-1)).squeeze(-1)
-    return (logits + noise).argmax(-1)
+    return (logits if noise is None else logits + noise).argmax(-1)
 
 
 def gumbel(shape: Sequence[int], temperature: float, device, generator=None) -> torch.Tensor:

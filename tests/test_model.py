@@ -228,10 +228,23 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
         model.lay_out(rollout_linear(CPU) or plain_linear),
     )
     for t in range(1, codes.shape[1]):
-        _, state = model.next_frame(state)
+        _, state = model.next_frame(state, top_k=model.config.n_codes)  # their noise is apart
         state = state._replace(codes=codes[:, t], vector=vector[:, t], details=details[:, t].expand(2, -1, -1))
     nats = torch.stack(nats).view(-1, model.config.n_books).mean(0)
     torch.testing.assert_close(nats, expected[:-1], rtol=0.01, atol=0.001)
+
+
+@torch.inference_mode()
+def test_top_k_of_all_codes_is_no_top_k(predictor, frames):
+    """The noise of the draws is added in another place, and is the same."""
+    model, rollouts = predictor.model, []
+    for top_k in (0, model.config.n_codes):
+        generator = torch.Generator().manual_seed(0)
+        state = model.start(torch.from_numpy(np.tile(frames[:3], 2))[:, :8], generator=generator)
+        for _ in range(8):
+            _, state = model.next_frame(state, 1.0, top_k, generator)
+        rollouts.append(state.codes)
+    assert torch.equal(*rollouts)
 
 
 def test_the_books_of_a_frame_depend_on_each_other(predictor):
