@@ -66,6 +66,8 @@ class ModelConfig:
     input_noise: float = 0.7  # on that, in deviations of the change from frame to frame
     head_size: int = 256
     refiner_size: int = 384
+    # Of the codes, in rollouts, but not of the choice between going on and beginning: what is unlikely adds up.
+    code_temperature: float = 1.0
     # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
     detail_temperature: float = 0.6
     history_noise: float = 0.02
@@ -83,6 +85,7 @@ class ModelConfig:
         _check(0 <= self.input_noise <= 10, "model.input_noise", "0 to 10")
         _check(2 <= self.n_codes <= 65536, "model.n_codes", "2 to 65536")
         _check(0 <= self.dropout < 1, "model.dropout", "0 or more and below 1")
+        _check(0 <= self.code_temperature <= 2, "model.code_temperature", "0 to 2")
         _check(0 <= self.detail_temperature <= 2, "model.detail_temperature", "0 to 2")
         _check(0 <= self.drawn_history <= 1, "model.drawn_history", "0 to 1")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")
@@ -135,7 +138,7 @@ class RunConfig:
 
 
 PRESETS = {
-    "small": RunConfig(),
+    "small": RunConfig(model=ModelConfig(code_temperature=0.85)),
     "original": RunConfig(
         FeaturizerConfig(n_fft=1024, hop_length=256),
         ModelConfig(head="regression", hidden_size=512, dropout=0.0),

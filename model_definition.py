@@ -335,7 +335,8 @@ class CodeLSTM(nn.Module):
         # The difference of two Gumbel variables is the noise of a choice between two.
         chance = gumbel((2, len(last), 1), temperature, last.device, generator)
         begins = onset + chance[0] > chance[1]
-        dice = gumbel((len(last), config.n_books, config.n_codes), temperature, last.device, generator)
+        heat = temperature * config.code_temperature
+        dice = gumbel((len(last), config.n_books, config.n_codes), heat, last.device, generator)
         stay = guess.new_zeros(len(guess), config.n_books * config.n_codes).scatter_(
             -1, state.codes + self.offsets, stay * ~begins
         )

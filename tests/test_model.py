@@ -235,6 +235,23 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
 
 
 @torch.inference_mode()
+def test_codes_are_drawn_more_narrowly_than_beginnings(predictor, frames, monkeypatch):
+    """The user's temperature is for both, the model's own for the codes alone."""
+    import model_definition
+
+    model, heats = copy.deepcopy(predictor.model), {}
+    model.config = dataclasses.replace(model.config, code_temperature=0.5)
+
+    def noise(shape, temperature, *rest):
+        heats[tuple(shape)] = temperature
+        return gumbel(shape, temperature, *rest)
+
+    monkeypatch.setattr(model_definition, "gumbel", noise)
+    model.next_frame(model.start(torch.from_numpy(np.tile(frames[:3], 2))[:, :8]), 0.8)
+    assert heats == {(2, 3, 1): 0.8, (3, model.config.n_books, model.config.n_codes): 0.4}
+
+
+@torch.inference_mode()
 def test_top_k_of_all_codes_is_no_top_k(predictor, frames):
     """The noise of the draws is added in another place, and is the same."""
     model, rollouts = predictor.model, []
