@@ -109,6 +109,27 @@ def recordings(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def corpus(recordings, tmp_path_factory):
+    """The recordings at 8 kHz."""
+    from corpus import open_corpus
+
+    return open_corpus(recordings, tmp_path_factory.mktemp("store"), 8000)
+
+
+@pytest.fixture(scope="session")
+def frames(corpus):
+    """Log-magnitude ``[n_chunks, 64, n_bins]`` of the first of them, float32."""
+    import torch
+
+    from config import FeaturizerConfig
+    from featurizer import Featurizer
+
+    featurizer = Featurizer(FeaturizerConfig(8000, 512, 128))
+    waveform = torch.from_numpy(corpus.recordings[0].read(0, 512 + 128 * (64 * 20 - 1)))
+    return featurizer.log_magnitude(waveform).reshape(20, 64, 257).numpy()
+
+
+@pytest.fixture(scope="session")
 def tiny_run(recordings, tmp_path_factory) -> Path:
     """The metadata file of a run of 12 tiny steps. Read only."""
     metadata = tmp_path_factory.mktemp("run") / "tiny.json"
