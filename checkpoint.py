@@ -67,9 +67,9 @@ class State:
 def new_metadata(path, config: RunConfig, **fields) -> Metadata:
     """Metadata with the usual places: a folder of the same name beside the file."""
     path = Path(path)
-    name = path.stem
+    name, framing = path.stem, config.featurizer
     places = {
-        "store": f"pcm-{config.featurizer.sample_rate}",
+        "store": f"pcm-{framing.sample_rate}" + "-stereo" * (framing.channels == 2),
         "state": f"{name}/state.safetensors",
         "log": f"{name}/log.jsonl",
         "previews": f"{name}/previews",

@@ -133,12 +133,13 @@ def varimax(loadings: np.ndarray, n_iterations: int = 60) -> np.ndarray:
     return rotation
 
 
-def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: int):
+def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: int, channels: int = 1):
     """Fill the codec's arrays from frames of the corpus, by scikit-learn.
 
     Args:
         chunks: log-magnitude ``[n_chunks, n_frames, n_bins]`` float32, frames consecutive in each.
         sample_rate: Hz.
+        channels: whose bins lie side by side in a frame, each from 0 Hz to half the sample rate.
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
@@ -148,7 +149,7 @@ def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: 
     mean, _ = fit_scaler(chunks)
     # Bins are equally spaced in Hz, ears are not: weigh each by the density of the mel scale
     # (HTK: mel ~ log(1 + f / 700)), or the treble's noise takes most of the codes.
-    frequency = np.linspace(0, sample_rate / 2, n_bins)
+    frequency = np.tile(np.linspace(0, sample_rate / 2, n_bins // channels), channels)
     weight = (1 / np.sqrt(1 + frequency / 700)).astype(np.float32)
     flat = ((chunks - mean) * weight).reshape(-1, n_bins)
     n_components = min(codec.components.shape[0], n_bins, len(flat))

@@ -20,11 +20,13 @@ def _check(ok: bool, dotted: str, allowed: str):
 
 @dataclass(frozen=True)
 class FeaturizerConfig:
-    """Framing of the waveform. ``sample_rate`` in Hz, ``n_fft`` and ``hop_length`` in samples."""
+    """Framing of the waveform. ``sample_rate`` in Hz, ``n_fft`` and ``hop_length`` in samples; ``channels``
+    1 (mono) or 2 (left and right, whose bins lie side by side in one frame)."""
 
     sample_rate: int = 22050
     n_fft: int = 2048
     hop_length: int = 512
+    channels: int = 1
 
     def __post_init__(self):
         _check(4000 <= self.sample_rate <= 192000, "featurizer.sample_rate", "4000 to 192000 Hz")
@@ -35,10 +37,17 @@ class FeaturizerConfig:
             "featurizer.hop_length",
             "a divisor of n_fft, at most n_fft / 4",
         )
+        _check(self.channels in (1, 2), "featurizer.channels", "1 (mono) or 2 (stereo)")
+
+    @property
+    def n_channel_bins(self) -> int:
+        """Bins of one channel's frame."""
+        return self.n_fft // 2 + 1
 
     @property
     def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
+        """Bins of a frame, all channels together."""
+        return self.channels * self.n_channel_bins
 
     @property
     def frame_rate(self) -> float:

@@ -1,7 +1,7 @@
 """Find, check and decode recordings into a PCM store on disk that is memory-mapped.
 
-The store is a folder of ``<sha256>.pcm`` files (mono, little-endian int16) with a small
-``<sha256>.json`` beside each, and one index per folder of recordings. A file is decoded once:
+The store is a folder of ``<sha256>.pcm`` files (little-endian int16, mono, or stereo with left and right by
+turns) with a small ``<sha256>.json`` beside each, and one index per folder of recordings. A file is decoded once:
 size and modification time decide whether it is looked at again, its content hash decides whether
 it is decoded again. Nothing here holds a recording in memory as a whole.
 """
@@ -36,6 +36,8 @@ MAX_CHANNELS = 64
 MAX_SAMPLES_PER_BYTE = 2000
 DIES = "the process that decodes it dies"
 BLOCK = 1 << 16  # sample frames decoded at a time
+# Where channels stand in WAV, FLAC and most others: left, right, centre, beside or behind; -: the subwoofer.
+_PLACES = {1: "C", 2: "LR", 3: "LRC", 4: "LRlr", 5: "LRClr", 6: "LRC-lr", 7: "LRC-Clr", 8: "LRC-lrlr"}
 
 _READABLE = regex.compile(
     r"\.(wave?|wavex|rf64|w64|aif[fc]?|flac|og[ga]|opus|mp[123]|caf|au|snd|voc|sf|ircam|nist|sph"
@@ -63,19 +65,22 @@ class Recording:
     n_samples: int
     scale: float
     rms: float
+    channels: int = 1
 
     def read(self, start: int, n_samples: int) -> np.ndarray:
-        """Samples ``start .. start + n_samples``, zeros beyond the end. Shape ``[n_samples]`` float32.
+        """Samples ``start .. start + n_samples``, zeros beyond the end. Float32 ``[n_samples]``, stereo
+        ``[2, n_samples]``.
 
         The file is mapped for this read only: pages touched earlier do not stay in the resident
         memory, and any number of recordings needs no more file handles than one.
         """
-        waveform = np.zeros(n_samples, dtype=np.float32)
+        waveform = np.zeros((self.channels, n_samples), dtype=np.float32)
         first, last = max(start, 0), min(start + n_samples, self.n_samples)
         if last > first:
-            mapped = np.memmap(self.pcm, dtype="<i2", mode="r", offset=2 * first, shape=(last - first,))
-            np.multiply(mapped, np.float32(self.scale), out=waveform[first - start : last - start])
-        return waveform
+            offset, shape = 2 * self.channels * first, (last - first, self.channels)
+            mapped = np.memmap(self.pcm, dtype="<i2", mode="r", offset=offset, shape=shape)
+            np.multiply(mapped.T, np.float32(self.scale), out=waveform[:, first - start : last - start])
+        return waveform if self.channels > 1 else waveform[0]
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Corpus:
 
 
 def open_corpus(
-    folder, store, sample_rate: int, n_workers: int | None = None, include: str = "", progress=None, skip=()
+    folder, store, sample_rate: int, n_workers: int | None = None, include="", progress=None, skip=(), channels=1
 ) -> Corpus:
     """Decode what is new in ``folder`` (any depth; or one file) into ``store``, and open it.
 
@@ -118,6 +123,7 @@ def open_corpus(
         include: a regular expression that the relative path must contain.
         progress: called as ``progress(n_done, n_files, name)``.
         skip: folders that are not looked into, e.g. those of what the models made themselves.
+        channels: 1: everything is mixed to mono; 2: to stereo, see :func:`to_channels`.
 
     Raises:
         UserError: no such folder, nothing usable in it, a bad expression, or no room on the disk.
@@ -127,7 +133,7 @@ def open_corpus(
     store.mkdir(parents=True, exist_ok=True)
     sweep_store(store)
     digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    index_path = store / f"index-{digest}.json"
+    index_path = store / f"index-{digest}{'-stereo' * (channels == 2)}.json"
     index = _read_json(index_path)
     version = [STORE_VERSION, soundfile.__libsndfile_version__]  # another one may read what this did not
     index = index.get("files", {}) if index.get("version") == version else {}
@@ -144,7 +150,7 @@ def open_corpus(
             fresh.append((name, str(path), key))
 
     done = len(known)
-    for name, key, result in _decode_all(fresh, str(store), sample_rate, n_workers):
+    for name, key, result in _decode_all(fresh, str(store), sample_rate, n_workers, channels):
         known[name] = {"key": key, **result}
         done += 1
         if progress:
@@ -167,7 +173,8 @@ def open_corpus(
             continue
         seen[entry["sha256"]] = name
         pcm = str(store / f"{entry['sha256']}.pcm")
-        recordings.append(Recording(name, entry["sha256"], pcm, meta["n_samples"], meta["scale"], meta["rms"]))
+        values = (meta[key] for key in ("n_samples", "scale", "rms"))
+        recordings.append(Recording(name, entry["sha256"], pcm, *values, channels))
     if not recordings:
         first = f"; {problems[0]['file']}: {problems[0]['reason']}" if problems else ""
         raise UserError(f"{folder}: no usable recording in it{first}; add WAV, FLAC, OGG or MP3 files")
@@ -220,11 +227,27 @@ def find_recordings(folder: Path, include: str = "", skip=()) -> tuple[list[Path
     return files, ignored, problems
 
 
-def decode(path, sample_rate: int):
-    """Decode one file, block by block, to mono at ``sample_rate``.
+def to_channels(block: np.ndarray, channels: int) -> np.ndarray:
+    """A block of any number of channels as mono (their mean) or stereo.
+
+    Mono is played on both channels. Of surround, the centre goes to both and the rear to its side, at -3 dB, and
+    the subwoofer nowhere (ITU-R BS.775), turned down so that nothing clips; more than 8 become mono on both.
+
+    Shape:
+        block ``[n_samples, n]`` float32 -> ``[n_samples]``, stereo ``[n_samples, 2]``
+    """
+    if channels == 1:
+        return block.mean(axis=1, dtype=np.float32)
+    places = _PLACES.get(block.shape[1], "C" * block.shape[1])
+    sides = [[{own: 1.0, own.lower(): 0.5**0.5, "C": 0.5**0.5}.get(place, 0.0) for place in places] for own in "LR"]
+    return block @ (np.array(sides).T / np.sum(sides[0])).astype(np.float32)
+
+
+def decode(path, sample_rate: int, channels: int = 1):
+    """Decode one file, block by block, to mono or stereo at ``sample_rate``.
 
     Yields:
-        float32 arrays ``[n_samples]``, full scale 1 (float files may exceed it).
+        float32 arrays ``[n_samples]``, stereo ``[2, n_samples]``, full scale 1 (float files may exceed it).
 
     Raises:
         Unusable: no audio file, an absurd header, truncated, or samples that are not finite.
@@ -243,7 +266,7 @@ def decode(path, sample_rate: int):
             raise Unusable(f"its header claims a sample rate of {rate} Hz ({MIN_RATE} to {MAX_RATE} are read)")
         if n_channels > MAX_CHANNELS:
             raise Unusable(f"its header claims {n_channels} channels (up to {MAX_CHANNELS} are read)")
-        resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
+        resampler = soxr.ResampleStream(rate, sample_rate, channels, dtype="float32")
         n_decoded = 0
         while True:
             try:
@@ -256,11 +279,11 @@ def decode(path, sample_rate: int):
             if n_decoded > MAX_SAMPLES_PER_BYTE * size:
                 raise Unusable(f"{size} bytes decode to more than {n_decoded} samples")
             last = len(block) < BLOCK
-            waveform = block.mean(axis=1, dtype=np.float32)
+            waveform = to_channels(block, channels)
             if rate != sample_rate:
                 waveform = resampler.resample_chunk(waveform, last=last)
             if len(waveform):
-                yield waveform
+                yield waveform.T
             if last:
                 break
     if claimed - n_decoded > max(0.02 * claimed, 0.1 * rate):
@@ -269,14 +292,15 @@ def decode(path, sample_rate: int):
         raise Unusable("it holds no samples")
 
 
-def store_recording(path: str, store: str, sample_rate: int) -> dict:
+def store_recording(path: str, store: str, sample_rate: int, channels: int = 1) -> dict:
     """Decode ``path`` into the store unless its content is there; ``{"sha256"}`` or ``{"reason"}``."""
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{STORE_VERSION} {sample_rate} {digest}".encode()).hexdigest()[:32]
+        key = f"{STORE_VERSION} {sample_rate} {digest}" + " stereo" * (channels == 2)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
         if not _stored(Path(store), digest):
-            _decode_into(path, Path(store), digest, sample_rate)
+            _decode_into(path, Path(store), digest, sample_rate, channels)
         return {"sha256": digest}
     except Unusable as error:
         return {"reason": str(error)}
@@ -286,18 +310,18 @@ def store_recording(path: str, store: str, sample_rate: int) -> dict:
         return {"reason": error.strerror or str(error), "passing": True}
 
 
-def _decode_into(path: str, store: Path, digest: str, sample_rate: int):
+def _decode_into(path: str, store: Path, digest: str, sample_rate: int, channels: int):
     part = store / f"{digest}.{os.getpid()}.part"
     scale = 1 / 32767
     try:
         for attempt in range(2):
             n_samples, peak, energy = 0, 0.0, 0.0
             with open(part, "wb") as file:
-                for block in decode(path, sample_rate):
-                    n_samples += len(block)
+                for block in decode(path, sample_rate, channels):
+                    n_samples += block.shape[-1]
                     peak = max(peak, float(np.abs(block).max()))
                     energy += float(np.square(block, dtype=np.float64).sum())
-                    np.rint(np.clip(block / scale, -32767, 32767)).astype("<i2").tofile(file)
+                    np.rint(np.clip(block / scale, -32767, 32767)).astype("<i2").T.tofile(file)
             if n_samples < MIN_SECONDS * sample_rate:
                 raise Unusable(f"only {n_samples} samples long (at least {MIN_SECONDS} s is needed)")
             if peak < SILENCE:
@@ -305,26 +329,27 @@ def _decode_into(path: str, store: Path, digest: str, sample_rate: int):
             if attempt or 0.25 <= peak <= 1:
                 break
             scale = peak / 32767  # very loud or quiet: once more, so that 16 bits are well used
-        rms = float(np.sqrt(energy / n_samples))
+        rms = float(np.sqrt(energy / (channels * n_samples)))
         os.replace(part, store / f"{digest}.pcm")
-        write_json(store / f"{digest}.json", {"n_samples": n_samples, "scale": scale, "rms": rms, "peak": peak})
+        meta = {"n_samples": n_samples, "scale": scale, "rms": rms, "peak": peak}
+        write_json(store / f"{digest}.json", meta | ({"channels": 2} if channels == 2 else {}))
     finally:
         part.unlink(missing_ok=True)
 
 
-def _decode_all(jobs, store: str, sample_rate: int, n_workers: int | None):
+def _decode_all(jobs, store: str, sample_rate: int, n_workers: int | None, channels: int = 1):
     """Yield ``(name, key, result)`` for each of ``jobs``, several processes at a time."""
     n_workers = min(n_workers or os.cpu_count() or 1, len(jobs))
-    failed = yield from _decode_batch(jobs, store, sample_rate, n_workers)
+    failed = yield from _decode_batch(jobs, store, sample_rate, n_workers, channels)
     while failed:  # a process died and took its pool along: one at a time shows which file it was
-        again = yield from _decode_batch(failed, store, sample_rate, 1)
+        again = yield from _decode_batch(failed, store, sample_rate, 1, channels)
         if len(again) == len(failed):
             name, _, key = again.pop(0)
             yield name, key, {"reason": DIES, "passing": True}
         failed = again
 
 
-def _decode_batch(jobs, store: str, sample_rate: int, n_workers: int):
+def _decode_batch(jobs, store: str, sample_rate: int, n_workers: int, channels: int):
     """Yield like :func:`_decode_all`; returns the jobs whose process died."""
     if not jobs:
         return []
@@ -333,7 +358,7 @@ def _decode_batch(jobs, store: str, sample_rate: int, n_workers: int):
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(n_workers, context, _ignore_interrupt)
     try:
-        futures = {pool.submit(store_recording, job[1], store, sample_rate): job for job in jobs}
+        futures = {pool.submit(store_recording, job[1], store, sample_rate, channels): job for job in jobs}
         for future in concurrent.futures.as_completed(futures):
             name, _, key = futures[future]
             try:
@@ -383,7 +408,7 @@ def _alive(pid: int) -> bool:
 def _stored(store: Path, digest: str) -> dict | None:
     meta = _read_json(store / f"{digest}.json")
     pcm = store / f"{digest}.pcm"
-    complete = meta and pcm.exists() and pcm.stat().st_size == 2 * meta["n_samples"]
+    complete = meta and pcm.exists() and pcm.stat().st_size == 2 * meta.get("channels", 1) * meta["n_samples"]
     return meta if complete else None
 
 

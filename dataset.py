@@ -28,10 +28,10 @@ class Segment:
         return self.stop - self.start
 
     def read(self, start: int, n_samples: int) -> tuple[np.ndarray, int]:
-        """``(waveform [n_samples], n_valid)``; zeros after the segment's end."""
+        """``(waveform [n_samples], n_valid)``, stereo ``[2, n_samples]``; zeros after the segment's end."""
         n_valid = max(0, min(n_samples, self.n_samples - start))
         waveform = self.recording.read(self.start + start, n_samples)
-        waveform[n_valid:] = 0
+        waveform[..., n_valid:] = 0
         return waveform, n_valid
 
 
@@ -66,8 +66,9 @@ class AudioDataset(Dataset):
     can be carried from one to the next; then each sequence jumps to a new random sample.
 
     An item is a dict: ``waveforms``, for each of ``framings`` float32 ``[n_rows, n_frames * hop_length +
-    n_fft]``, which gives ``n_frames + 1`` frames; ``n_valid``, for each int64 ``[n_rows]``, samples that are
-    not padding; ``starts_episode`` bool. The framings differ where sequences are transposed.
+    n_fft]`` (stereo ``[n_rows, 2, ...]``), which gives ``n_frames + 1`` frames; ``n_valid``, for each int64
+    ``[n_rows]``, samples that are not padding; ``starts_episode`` bool. The framings differ where sequences are
+    transposed.
     """
 
     def __init__(self, segments: list[Segment], featurizer: FeaturizerConfig, training: TrainingConfig):
@@ -140,7 +141,7 @@ def spread_chunks(segments: list[Segment], n_chunks: int, n_samples: int, seed: 
     """Up to ``n_chunks`` pieces spread evenly over the segments, each at a random sample in its share.
 
     Yields:
-        float32 ``[n_samples]``; the pieces are ``n_samples`` long, zero-padded in short recordings.
+        float32 ``[n_samples]``, stereo ``[2, n_samples]``; zero-padded in short recordings.
     """
     total = sum(s.n_samples for s in segments)
     n_chunks = max(1, min(n_chunks, total // n_samples))

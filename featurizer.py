@@ -3,6 +3,10 @@
 Conventions: a waveform is float32 with full scale 1. A frame is ``2 * n_bins`` numbers: the natural
 logarithm of the magnitude (a sine of amplitude 1 has magnitude 1, i.e. 0 dB), then the phase in
 radians. Phase is that of the frame's first sample, as in ``torch.stft``.
+
+Stereo waveforms are ``[..., 2, n_samples]``. In a frame, the bins of left and right lie side by side (``n_bins``
+is twice ``n_channel_bins``): what both share can be learned once, and panning lies in the magnitudes, which
+a new phase leaves alone. The transforms themselves know nothing of channels.
 """
 
 from __future__ import annotations
@@ -41,7 +45,8 @@ class Featurizer:
         """Centred frames of a whole waveform.
 
         Shape:
-            waveform ``[..., n_samples]`` -> ``[..., 1 + n_samples // hop_length, 2 * n_bins]``
+            waveform ``[..., n_samples]``, stereo ``[..., 2, n_samples]`` -> ``[..., 1 + n_samples // hop_length,
+            2 * n_bins]``
         """
         pad = self.config.n_fft // 2
         return self.join(self.stft(F.pad(waveform, (pad, pad + self._tail(waveform)))))
@@ -50,7 +55,7 @@ class Featurizer:
         """Inverse of :meth:`frames`.
 
         Shape:
-            frames ``[..., n_frames, 2 * n_bins]`` -> ``[..., n_samples]``
+            frames ``[..., n_frames, 2 * n_bins]`` -> ``[..., n_samples]``, stereo ``[..., 2, n_samples]``
         """
         pad = self.config.n_fft // 2
         return self.istft(self.spectrum(frames))[..., pad : pad + n_samples]
@@ -65,7 +70,7 @@ class Featurizer:
         """Complex frames without padding.
 
         Shape:
-            waveform ``[..., n_samples]`` -> ``[..., 1 + (n_samples - n_fft) // hop_length, n_bins]``
+            waveform ``[..., n_samples]`` -> ``[..., 1 + (n_samples - n_fft) // hop_length, n_channel_bins]``
         """
         segments = waveform.unfold(-1, self.config.n_fft, self.config.hop_length)
         return torch.fft.rfft(segments * (self.window * self.gain))
@@ -77,7 +82,7 @@ class Featurizer:
         to next to nothing the result fades to zero.
 
         Shape:
-            spectrum ``[..., n_frames, n_bins]`` -> ``[..., n_fft + (n_frames - 1) * hop_length]``
+            spectrum ``[..., n_frames, n_channel_bins]`` -> ``[..., n_fft + (n_frames - 1) * hop_length]``
         """
         n_fft, hop = self.config.n_fft, self.config.hop_length
         batch, n_frames = spectrum.shape[:-2], spectrum.shape[-2]
@@ -93,20 +98,51 @@ class Featurizer:
             norm[i : i + n_frames] += weights[i]
         return (total / norm.clamp(min=1e-4)).flatten(-2)
 
-    def log_magnitude(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Log-magnitude of :meth:`stft`, without the cost of the phase. Same shape."""
+    # -- channels ----------------------------------------------------------------------------
+
+    def beside(self, values: torch.Tensor) -> torch.Tensor:
+        """The channels' frames as one long frame; mono as it is.
+
+        Shape:
+            ``[..., 2, n_frames, n_channel_bins]`` -> ``[..., n_frames, n_bins]``
+        """
+        return values if self.config.channels == 1 else values.movedim(-3, -2).flatten(-2)
+
+    def apart(self, values: torch.Tensor) -> torch.Tensor:
+        """Inverse of :meth:`beside`. Shape: ``[..., n_frames, n_bins]`` -> ``[..., 2, n_frames, n_channel_bins]``"""
+        channels = self.config.channels
+        return values if channels == 1 else values.unflatten(-1, (channels, -1)).movedim(-2, -3)
+
+    def log_magnitude(self, waveform: torch.Tensor, n_channel_bins: int | None = None) -> torch.Tensor:
+        """Log-magnitude of :meth:`stft`, without the cost of the phase, the channels side by side.
+
+        Args:
+            n_channel_bins: wanted, of each channel: the highest are cut off, or the last is repeated.
+
+        Shape:
+            waveform ``[..., n_samples]``, stereo ``[..., 2, n_samples]`` -> ``[..., n_frames, n_bins]``
+        """
         spectrum = self.stft(waveform)
         power = spectrum.real.square() + spectrum.imag.square()
-        return 0.5 * power.clamp(min=math.exp(2 * MIN_LOG_MAGNITUDE)).log()
+        frames = 0.5 * power.clamp(min=math.exp(2 * MIN_LOG_MAGNITUDE)).log()
+        if n_channel_bins is not None:
+            last = frames[..., -1:].expand(*frames.shape[:-1], max(0, n_channel_bins - frames.shape[-1]))
+            frames = torch.cat([frames[..., :n_channel_bins], last], dim=-1)
+        return self.beside(frames)
 
     def join(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """Complex ``[..., n_bins]`` -> log-magnitude beside phase ``[..., 2 * n_bins]``."""
+        """Log-magnitude beside phase.
+
+        Shape:
+            complex ``[..., n_frames, n_channel_bins]``, stereo ``[..., 2, n_frames, n_channel_bins]`` ->
+            ``[..., n_frames, 2 * n_bins]``
+        """
         log_magnitude = spectrum.abs().clamp(min=math.exp(MIN_LOG_MAGNITUDE)).log()
-        return torch.cat([log_magnitude, spectrum.angle()], dim=-1)
+        return torch.cat([self.beside(log_magnitude), self.beside(spectrum.angle())], dim=-1)
 
     def spectrum(self, frames: torch.Tensor) -> torch.Tensor:
-        """Log-magnitude beside phase ``[..., 2 * n_bins]`` -> complex ``[..., n_bins]``."""
-        log_magnitude, phase = frames.chunk(2, dim=-1)
+        """Inverse of :meth:`join`, of the same shapes."""
+        log_magnitude, phase = (self.apart(part) for part in frames.chunk(2, dim=-1))
         return torch.polar(log_magnitude.exp(), phase)
 
 

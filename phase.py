@@ -88,12 +88,16 @@ def continue_waveform(
     Shape:
         known ``[B, n_fft]``, log_magnitude ``[B, T, n_bins]``, phase the same (skips the
         peak-locked start) -> ``[B, CROSSFADE + (T + 1) * hop_length - n_fft]``: what all its
-        frames overlap
+        frames overlap; stereo: known ``[B, 2, n_fft]`` -> ``[B, 2, ...]``
     """
     n_fft, hop = featurizer.config.n_fft, featurizer.config.hop_length
+    # Each channel is a waveform of its own: more rows of the batch.
+    rows, known = known.shape[:-1], known.flatten(0, -2)
+    log_magnitude = featurizer.apart(log_magnitude).flatten(0, -3)
+    phase = None if phase is None else featurizer.apart(phase).flatten(0, -3)
     n_known, n_frames = known.shape[-1], log_magnitude.shape[1]
     magnitude = log_magnitude.exp()
-    first = featurizer.stft(known)  # [B, 1, n_bins]
+    first = featurizer.stft(known)  # [rows, 1, n_channel_bins]
     if phase is None:
         phase = peak_locked_phase(log_magnitude, first[:, 0].angle(), hop)
     spectrum = torch.polar(magnitude, phase)
@@ -120,4 +124,4 @@ def continue_waveform(
     end = n_known + (n_frames + 1) * hop - n_fft
     out = waveform[:, n_known - CROSSFADE : end].clone()
     out[:, :CROSSFADE] = known[:, -CROSSFADE:] * (1 - fade) + out[:, :CROSSFADE] * fade
-    return out
+    return out.unflatten(0, rows)

@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ThreadPoolExecutor(1) as pool:  # the score is played in a process of its own meanwhile
         from prompt import load_prompt
 
-        prompt_waveform = pool.submit(load_prompt, arguments.prompt, framing.sample_rate)
+        prompt_waveform = pool.submit(load_prompt, arguments.prompt, framing.sample_rate, framing.channels)
         import torch
 
         from device import select_device
@@ -131,16 +131,16 @@ def run(arguments: argparse.Namespace) -> int:
         0
     ].cpu()
     progress.close()
-    n_prompt = len(waveform)
+    n_prompt = waveform.shape[-1]
     out = out / max(1.0, float(out.abs().max()) / 0.99)  # a mix that would clip is turned down as a whole
-    written = out[n_prompt:] if arguments.only_new else out
+    written = out[..., n_prompt:] if arguments.only_new else out
 
     import soundfile
 
     from checkpoint import write_atomic
 
     wav = io.BytesIO()
-    soundfile.write(wav, written.numpy(), framing.sample_rate, format="WAV", subtype="PCM_24")
+    soundfile.write(wav, written.numpy().T, framing.sample_rate, format="WAV", subtype="PCM_24")
     try:
         write_atomic(arguments.output, wav.getvalue())
         if arguments.picture:
@@ -153,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.output}: cannot be written ({error.strerror}); free some disk space") from None
     new = n_frames / framing.frame_rate
     print(
-        f"{arguments.output}: {len(written) / framing.sample_rate:.1f} s, {new:.1f} s of them new, by step "
+        f"{arguments.output}: {written.shape[-1] / framing.sample_rate:.1f} s, {new:.1f} s of them new, by step "
         f"{predictor.step}, seed {arguments.seed}; {time.monotonic() - start:.1f} s"
     )
     return 0

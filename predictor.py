@@ -49,8 +49,12 @@ class Predictor:
         return cls(model.to(device).eval(), config, state.info["level"], state.info["step"])
 
     def match_level(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Each waveform ``[..., n_samples]`` scaled to the corpus' level (median RMS), as a prompt should be."""
-        rms = waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-8)
+        """Each waveform ``[..., n_samples]`` scaled to the corpus' level (median RMS), as a prompt should be.
+
+        Stereo ``[..., 2, n_samples]``: one gain for both channels, by the RMS of both.
+        """
+        of = -1 if self.config.featurizer.channels == 1 else (-2, -1)
+        rms = waveform.square().mean(of, keepdim=True).sqrt().clamp(min=1e-8)
         return waveform * (self.level / rms)
 
     @property
@@ -78,11 +82,12 @@ class Predictor:
             progress: called with the number of frames made so far.
 
         Shape:
-            prompt ``[B, n_samples]`` -> ``[B, n_samples + n_frames * hop_length]``; the prompt is
-            kept to the sample but for its last :data:`phase.CROSSFADE`, where the join is faded.
+            prompt ``[B, n_samples]``, stereo ``[B, 2, n_samples]`` -> the same with ``n_samples + n_frames *
+            hop_length``; the prompt is kept to the sample but for its last :data:`phase.CROSSFADE`, where the
+            join is faded.
 
         Raises:
-            ValueError: ``n_frames`` is not positive.
+            ValueError: ``n_frames`` is not positive, or the prompt has other channels than the model.
         """
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
@@ -100,11 +105,16 @@ class Predictor:
                 so that only the phase is made anew.
 
         Shape:
-            waveform ``[B, n_samples]`` -> the same or up to ``n_fft + 5 * hop_length`` samples less
+            waveform ``[B, n_samples]``, stereo ``[B, 2, n_samples]`` -> the same or up to ``n_fft + 5 *
+            hop_length`` samples less
+
+        Raises:
+            ValueError: the waveform has other channels than the model.
         """
         framing = self.config.featurizer
-        prompt = waveform[:, :n_prompt]
-        follows = waveform[:, n_prompt - framing.n_fft + framing.hop_length :].to(self.device)
+        self._check_channels(waveform)
+        prompt = waveform[..., :n_prompt]
+        follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :].to(self.device)
         true = Featurizer(framing, self.device).log_magnitude(follows)
         frames = iter(true.unbind(1))
         if codec:
@@ -118,7 +128,7 @@ class Predictor:
             true_codes: taken instead of drawn ones.
 
         Shape:
-            prompt ``[B, n_samples]``, true_codes ``[B, T, n_books]``
+            prompt ``[B, n_samples]``, stereo ``[B, 2, n_samples]``, true_codes ``[B, T, n_books]``
 
         Yields:
             log-magnitude ``[B, n_bins]``, with the phase beside it where the model predicts it
@@ -130,18 +140,24 @@ class Predictor:
             frame, state = self.model.next_frame(state, temperature, top_k, generator, **codes)
             yield frame
 
+    def _check_channels(self, waveform: torch.Tensor):
+        channels = self.config.featurizer.channels
+        if waveform.shape[1:-1] != ((channels,) if channels > 1 else ()):
+            raise ValueError(f"a waveform of shape {tuple(waveform.shape)} for a model of {channels} channel(s)")
+
     def _hear(self, prompt: torch.Tensor) -> tuple[Featurizer, torch.Tensor]:
         """The prompt's end, in whole frames: in front, one shorter than a frame is preceded by silence."""
         framing = self.config.featurizer
+        self._check_channels(prompt)
         n_heard = min(prompt.shape[-1], MAX_PROMPT_SECONDS * framing.sample_rate)
         n_heard = max(framing.n_fft, n_heard - (n_heard - framing.n_fft) % framing.hop_length)
         padded = torch.nn.functional.pad(prompt, (max(0, n_heard - prompt.shape[-1]), 0))
-        return Featurizer(framing, self.device), padded[:, -n_heard:].to(self.device)
+        return Featurizer(framing, self.device), padded[..., -n_heard:].to(self.device)
 
     def _sound(self, prompt: torch.Tensor, frames, n_frames: int, progress=None) -> torch.Tensor:
         """The prompt, and the frames that an iterator gives, as a waveform, block by block."""
         framing, (featurizer, heard) = self.config.featurizer, self._hear(prompt)
-        pieces, known, pending = [], heard[:, -framing.n_fft :], []
+        pieces, known, pending = [], heard[..., -framing.n_fft :], []
         n_done = 0
         while n_done < n_frames:
             n_block = min(BLOCK, n_frames - n_done)
@@ -153,9 +169,9 @@ class Predictor:
                 new = continue_waveform(featurizer, known, log_magnitude, 0, phase)
             else:
                 new = continue_waveform(featurizer, known, block)
-            new = new[:, : CROSSFADE + n_block * framing.hop_length]
+            new = new[..., : CROSSFADE + n_block * framing.hop_length]
             pieces.append(new)
-            known = torch.cat([known[:, :-CROSSFADE], new], dim=1)[:, -framing.n_fft :]
+            known = torch.cat([known[..., :-CROSSFADE], new], dim=-1)[..., -framing.n_fft :]
             pending = pending[n_block:]
             n_done += n_block
             if progress:
@@ -166,6 +182,6 @@ class Predictor:
 def _overlay(prompt: torch.Tensor, pieces: list[torch.Tensor]) -> torch.Tensor:
     """Join pieces that each begin with a better version of the last CROSSFADE samples."""
     lead = max(0, CROSSFADE - prompt.shape[-1])  # a prompt shorter than the fade
-    whole = [torch.nn.functional.pad(prompt, (lead, 0))[:, :-CROSSFADE]]
-    whole += [piece[:, :-CROSSFADE] for piece in pieces[:-1]] + [pieces[-1]]
-    return torch.cat(whole, dim=1)[:, lead:]
+    whole = [torch.nn.functional.pad(prompt, (lead, 0))[..., :-CROSSFADE]]
+    whole += [piece[..., :-CROSSFADE] for piece in pieces[:-1]] + [pieces[-1]]
+    return torch.cat(whole, dim=-1)[..., lead:]

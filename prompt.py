@@ -25,15 +25,16 @@ def is_score(path: Path) -> bool:
     return bool(_SCORE.search(path.name))
 
 
-def load_prompt(path, sample_rate: int) -> np.ndarray:
-    """The sound of a prompt, mono.
+def load_prompt(path, sample_rate: int, channels: int = 1) -> np.ndarray:
+    """The sound of a prompt.
 
     Args:
         path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi``) or any audio file.
         sample_rate: wanted, in Hz.
+        channels: wanted, 1 or 2; a mono file is played on both.
 
     Returns:
-        float32 ``[n_samples]``. A score ends with its last note, audio where it ends.
+        float32 ``[n_samples]``, stereo ``[2, n_samples]``. A score ends with its last note, audio where it ends.
 
     Raises:
         UserError: missing, unreadable, empty, silent, too long or hostile.
@@ -47,26 +48,26 @@ def load_prompt(path, sample_rate: int) -> np.ndarray:
         raise UserError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
-    waveform = play_score(path, sample_rate) if is_score(path) else load_audio(path, sample_rate)
+    waveform = (play_score if is_score(path) else load_audio)(path, sample_rate, channels)
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
     return waveform
 
 
-def load_audio(path: Path, sample_rate: int) -> np.ndarray:
-    """Decode an audio prompt. Shape: ``[n_samples]`` float32."""
+def load_audio(path: Path, sample_rate: int, channels: int = 1) -> np.ndarray:
+    """Decode an audio prompt. Shape: ``[n_samples]`` float32, stereo ``[2, n_samples]``."""
     blocks, n_samples = [], 0
     try:
-        for block in decode(path, sample_rate):
+        for block in decode(path, sample_rate, channels):
             blocks.append(block)
-            n_samples += len(block)
+            n_samples += block.shape[-1]
             if n_samples > MAX_SECONDS * sample_rate:
                 raise UserError(f"{path}: longer than {MAX_SECONDS:.0f} s; cut it")
     except Unusable as error:
         raise UserError(f"{path}: {error}; give a MusicXML, MIDI or audio file") from None
     if not blocks:
         raise UserError(f"{path}: only {n_samples} samples long; give a longer prompt")
-    return np.concatenate(blocks)
+    return np.concatenate(blocks, axis=-1)
 
 
 def soundfont() -> str:
@@ -79,18 +80,17 @@ def soundfont() -> str:
     return str(Path(package.origin).with_name("TimGM6mb.sf2"))
 
 
-def play_score(path: Path, sample_rate: int) -> np.ndarray:
-    """Read and play a score in a child process with limits. Shape: ``[n_samples]`` float32."""
+def play_score(path: Path, sample_rate: int, channels: int = 1) -> np.ndarray:
+    """Read and play a score in a child process with limits. Shape: as :func:`load_audio`"""
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         out = Path(scratch) / "out.f32"
-        command = [sys.executable, str(Path(__file__).with_name("score.py")), str(path), str(out), str(sample_rate)]
+        script = Path(__file__).with_name("score.py")
+        command = [sys.executable, *map(str, (script, path, out, sample_rate, soundfont(), channels))]
         # music21 keeps its settings and caches under the home and temporary folders: a private one.
         environment = {**os.environ, "HOME": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
         environment["PYTHONUSERBASE"] = site.getuserbase()
         try:
-            child = subprocess.run(
-                [*command, soundfont()], capture_output=True, text=True, timeout=SCORE_TIMEOUT, env=environment
-            )
+            child = subprocess.run(command, capture_output=True, text=True, timeout=SCORE_TIMEOUT, env=environment)
         except subprocess.TimeoutExpired:
             raise UserError(f"{path}: takes more than {SCORE_TIMEOUT:.0f} s to read; shorten the score") from None
         if child.returncode == 3:
@@ -100,4 +100,5 @@ def play_score(path: Path, sample_rate: int) -> np.ndarray:
         if child.returncode != 0:
             last = (child.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{path}: cannot be read as a score ({last[:200]}); export it again as MusicXML or MIDI")
-        return np.fromfile(out, dtype=np.float32)
+        waveform = np.fromfile(out, dtype=np.float32)
+        return waveform if channels == 1 else waveform.reshape(channels, -1)

@@ -87,7 +87,7 @@ class RunLog:
         self._guard(self._scalars, step, values)
 
     def preview(self, step: int, waveform, sample_rate: int, png: bytes):
-        """Audio ``[n_samples]`` and its picture, for TensorBoard."""
+        """Audio ``[n_samples]`` or ``[2, n_samples]`` (TensorBoard plays mono: mixed down) and its picture."""
         self._guard(self._preview, step, waveform, sample_rate, png)
 
     def close(self):
@@ -115,7 +115,8 @@ class RunLog:
         import numpy as np
         from PIL import Image
 
-        self.board.add_audio("preview", waveform.unsqueeze(0), step, sample_rate=sample_rate)
+        mono = waveform.reshape(-1, waveform.shape[-1]).mean(0, keepdim=True)
+        self.board.add_audio("preview", mono, step, sample_rate=sample_rate)
         picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
         self.board.add_image("preview", picture, step, dataformats="HWC")
 

@@ -1,8 +1,8 @@
 """Play a MusicXML or MIDI file: the child process that prompt.py starts under limits.
 
 Scores come from strangers and music21 trusts them, so this runs with a bound on time, memory and
-file sizes, in a scratch folder of its own. ``python score.py SCORE OUT SAMPLE_RATE SOUNDFONT`` writes float32
-samples to OUT; on bad input it prints one line and exits with 3.
+file sizes, in a scratch folder of its own. ``python score.py SCORE OUT SAMPLE_RATE SOUNDFONT CHANNELS`` writes
+float32 samples to OUT, one channel after the other; on bad input it prints one line and exits with 3.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class BadScore(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    path, out, sample_rate, soundfont = arguments
+    path, out, sample_rate, soundfont, channels = arguments
     limit_resources()
     try:
-        waveform = play(path, int(sample_rate), soundfont)
+        waveform = play(path, int(sample_rate), soundfont, int(channels))
     except BadScore as error:
         print(error)
         return 3
@@ -51,8 +51,8 @@ def limit_resources():
             resource.setrlimit(what, (amount, amount))
 
 
-def play(path: str, sample_rate: int, soundfont: str):
-    """float32 samples ``[n_samples]`` of the score, mono, ending with its last note.
+def play(path: str, sample_rate: int, soundfont: str, channels: int = 1):
+    """float32 samples ``[n_samples]``, stereo ``[2, n_samples]``, of the score, ending with its last note.
 
     Raises:
         BadScore: not a score, nothing to play in it, or beyond the limits above.
@@ -63,7 +63,7 @@ def play(path: str, sample_rate: int, soundfont: str):
         raise BadScore(f"is larger than {MAX_BYTES >> 20} MiB; shorten it")
     if not blob.startswith(b"MThd"):
         blob = midi_of_musicxml(blob)
-    return synthesize(read_midi(blob), sample_rate, soundfont)
+    return synthesize(read_midi(blob), sample_rate, soundfont, channels)
 
 
 def read_midi(blob: bytes):
@@ -94,8 +94,9 @@ def read_midi(blob: bytes):
     return song
 
 
-def synthesize(song, sample_rate: int, soundfont: str):
-    """Play a ``pretty_midi.PrettyMIDI``: float32 ``[n_samples]``, mono, cut at the end of its last note.
+def synthesize(song, sample_rate: int, soundfont: str, channels: int = 1):
+    """Play a ``pretty_midi.PrettyMIDI``: float32 ``[n_samples]``, or ``[2, n_samples]`` where ``channels`` is 2,
+    cut at the end of its last note.
 
     The release of the last chord is cut off: a continuation goes on from the sounding music.
 
@@ -127,12 +128,12 @@ def synthesize(song, sample_rate: int, soundfont: str):
     pieces, now = [], 0
     for sample, _, call, arguments in [*events, (end, 3, None, ())]:
         if sample > now:
-            stereo = np.frombuffer(synth.generate(sample - now), dtype=np.float32)
-            pieces.append(stereo.reshape(-1, 2).mean(axis=1))
+            stereo = np.frombuffer(synth.generate(sample - now), dtype=np.float32).reshape(-1, 2)
+            pieces.append(stereo.T if channels == 2 else stereo.mean(axis=1))
             now = sample
         if call:
             call(*arguments)
-    waveform = np.concatenate(pieces)[: max(1, end)] if pieces else np.zeros(1, np.float32)
+    waveform = np.concatenate(pieces, axis=-1)[..., : max(1, end)] if pieces else np.zeros(1, np.float32)
     if not np.isfinite(waveform).all() or np.abs(waveform).max(initial=0.0) < 1e-5:
         raise BadScore("sounds of nothing; give a score whose notes have a pitch and a dynamic")
     return waveform

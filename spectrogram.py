@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -21,7 +22,7 @@ def spectrogram_png(
     The frequency axis is mel-spaced where torchaudio is installed, linear elsewhere.
 
     Args:
-        waveform: ``[n_samples]`` float32.
+        waveform: ``[n_samples]`` float32, or ``[2, n_samples]``, of which the mix to mono is shown.
         join: where to draw the line between prompt and continuation, in s.
 
     Returns:
@@ -30,6 +31,7 @@ def spectrogram_png(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    waveform, config = waveform.reshape(-1, waveform.shape[-1]).mean(0), dataclasses.replace(config, channels=1)
     pad = max(0, config.n_fft - len(waveform))
     log_magnitude = Featurizer(config).log_magnitude(torch.nn.functional.pad(waveform, (0, pad)))
     power = (2 * log_magnitude).exp()

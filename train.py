@@ -189,6 +189,7 @@ class TrainingRun:
             include=metadata.include,
             progress=decoded,
             skip=[report_path.parent],
+            channels=config.featurizer.channels,
         )
         self.progress.close()
         say = self.progress.say
@@ -340,7 +341,7 @@ class TrainingRun:
         title = f"step {predictor.step}: {segment.recording.name}"
         png = spectrogram_png(out, framing, title, n_prompt / framing.sample_rate)
         wav = io.BytesIO()
-        soundfile.write(wav, out.numpy(), framing.sample_rate, format="WAV", subtype="PCM_16")
+        soundfile.write(wav, out.numpy().T, framing.sample_rate, format="WAV", subtype="PCM_16")
         stem = self.metadata.resolve("previews") / f"step-{predictor.step:07d}"
         try:
             write_atomic(stem.with_suffix(".wav"), wav.getvalue())

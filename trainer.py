@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from checkpoint import State
 from codec import fit_codec
@@ -74,7 +73,7 @@ class Trainer:
         featurizer = Featurizer(config.featurizer)
         chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
         codec.cpu()
-        fit_codec(codec, chunks, config.featurizer.sample_rate, config.training.seed)
+        fit_codec(codec, chunks, config.featurizer.sample_rate, config.training.seed, config.featurizer.channels)
         codec.to(self.device)
 
     @property
@@ -117,15 +116,14 @@ class Trainer:
     def _features(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Frames of a batch, and which of them are recordings and not padding."""
         features, masks = [], []
-        n_bins = self.config.featurizer.n_bins
+        n_bins = self.config.featurizer.n_channel_bins
         for waveform, n_valid, featurizer in zip(batch["waveforms"], batch["n_valid"], self.featurizers, strict=False):
             waveform, framing = waveform.to(self.device, non_blocking=True), featurizer.config
             if self.model.predicts_phase:
                 frames = featurizer.join(featurizer.stft(waveform))
             else:
-                frames = featurizer.log_magnitude(waveform)[..., :n_bins]
                 # Transposed downwards, the highest bins are beyond what was recorded.
-                frames = F.pad(frames, (0, n_bins - frames.shape[-1]), mode="replicate")
+                frames = featurizer.log_magnitude(waveform, n_bins)
             ends = torch.arange(frames.shape[1], device=self.device) * framing.hop_length + framing.n_fft
             features.append(frames)
             masks.append(ends <= n_valid.to(self.device).unsqueeze(-1))
@@ -196,7 +194,7 @@ class Trainer:
             predictor = Predictor(model, self.config, self.level, self.step)
             again = predictor.reconstruct(waveform, n_prompt, seed=seed)
             skip = n_prompt + framing.n_fft  # samples whose frames still see the prompt
-            power = [x[:, skip : again.shape[1]].square().mean(-1) + 1e-12 for x in (waveform, again)]
+            power = [x[..., skip : again.shape[-1]].square().flatten(1).mean(-1) + 1e-12 for x in (waveform, again)]
             codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
             for seconds in ROLLOUT_SECONDS:  # as long as the recordings allow
                 n_frames = round(seconds * framing.frame_rate)
@@ -205,13 +203,13 @@ class Trainer:
                     break
             if waveform is None:
                 return
-            follows = waveform[:, n_prompt - framing.n_fft + framing.hop_length :]
+            follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :]
             true_codes = codec.encode(self.featurizer.log_magnitude(follows))
             model.usual_hold.fill_(float(_longest_holds(true_codes[..., 0]).median()))
-            model.onset_bias.fill_(self._onset_bias(predictor, waveform[:, :n_prompt], true_codes))
+            model.onset_bias.fill_(self._onset_bias(predictor, waveform[..., :n_prompt], true_codes))
 
     def _calibration_pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
-        """Up to n pieces of training recordings ``[n, n_samples]``; None where most are shorter than that."""
+        """Up to n pieces of training recordings ``[n, (2,) n_samples]``; None where most are shorter than that."""
         segments = [s for s in self.segments if s.n_samples >= n_samples]
         if 2 * sum(s.n_samples for s in segments) < sum(s.n_samples for s in self.segments):
             return None
@@ -223,7 +221,7 @@ class Trainer:
         true codes; whichever of the two comes first.
 
         Shape:
-            prompt ``[B, n_samples]``, true_codes of what follows ``[B, T, n_books]``
+            prompt ``[B, (2,) n_samples]``, true_codes of what follows ``[B, T, n_books]``
         """
         model, codec, seed = predictor.model, predictor.model.codec, self.config.training.seed
         n_frames, first = true_codes.shape[1], true_codes.shape[1] // 2
@@ -238,7 +236,7 @@ class Trainer:
         saved, n = model.onset_bias, len(prompt)
         try:  # both in one batch
             model.onset_bias = saved.new_tensor(TRIED_BIASES).repeat_interleave(n).unsqueeze(-1)
-            rises, level = liveliness(predictor.frames(prompt.repeat(len(TRIED_BIASES), 1), seed=seed))
+            rises, level = liveliness(predictor.frames(torch.cat([prompt] * len(TRIED_BIASES)), seed=seed))
         finally:
             model.onset_bias = saved
         surplus = []  # how much too much begins, or how much too loud it is: about nats of bias

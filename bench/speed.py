@@ -34,7 +34,7 @@ def main():
         write_chorales(Path(scratch) / "chorales", 4)
         corpus = open_corpus(Path(scratch) / "chorales", Path(scratch) / "store", 22050)
         trainers = {
-            name: Trainer(config, split(corpus, 0.1)[0], corpus.level, device) for name, config in PRESETS.items()
+            name: Trainer(PRESETS[name], split(corpus, 0.1)[0], corpus.level, device) for name in ("small", "original")
         }
         training_speed(trainers, arguments.rounds)
         print()
