@@ -15,6 +15,7 @@ from featurizer import Featurizer
 
 MOMENTUM = 0.99  # fast Griffin-Lim, Perraudin, Balazs and Sondergaard 2013
 CROSSFADE = 256  # samples over which a block takes over from the waveform before it
+TOGETHER = 1.0  # s after which the start's two channels differ by a third (1 / e) in phase of what they did
 
 
 def lookahead(config: FeaturizerConfig) -> int:
@@ -70,6 +71,24 @@ def peak_locked_phase(log_magnitude: torch.Tensor, previous: torch.Tensor, hop_l
     return torch.stack(phases, dim=1) - tilt
 
 
+def shared_phase(log_magnitude: torch.Tensor, previous: torch.Tensor, config: FeaturizerConfig) -> torch.Tensor:
+    """:func:`peak_locked_phase` of two channels, by the peaks of both and drawn together more and more.
+
+    By its own peaks, each channel drifts away from the other within a second: what was between the speakers
+    is nowhere, and their mix to mono hollow. Panning stays, since it lies in the magnitudes.
+
+    Shape:
+        log_magnitude ``[B, 2, T, n_channel_bins]``, previous ``[B, 2, n_channel_bins]`` rad ->
+        ``[B, 2, T, n_channel_bins]`` rad
+    """
+    peaks = log_magnitude.logsumexp(1, keepdim=True).expand_as(log_magnitude).flatten(0, 1)
+    phase = peak_locked_phase(peaks, previous.flatten(0, 1), config.hop_length).view_as(log_magnitude)
+    middle = torch.polar(log_magnitude.exp(), phase).sum(1, keepdim=True).sgn().expand(-1, 2, -1, -1)
+    frames = torch.arange(1, log_magnitude.shape[2] + 1, device=log_magnitude.device).unsqueeze(-1)
+    apart = (-frames / (TOGETHER * config.frame_rate)).exp()
+    return torch.lerp(middle, torch.polar(torch.ones_like(phase), phase), apart.to(middle.dtype)).angle()
+
+
 def continue_waveform(
     featurizer: Featurizer,
     known: torch.Tensor,
@@ -91,10 +110,13 @@ def continue_waveform(
         frames overlap; stereo: known ``[B, 2, n_fft]`` -> ``[B, 2, ...]``
     """
     n_fft, hop = featurizer.config.n_fft, featurizer.config.hop_length
-    # Each channel is a waveform of its own: more rows of the batch.
-    rows, known = known.shape[:-1], known.flatten(0, -2)
-    log_magnitude = featurizer.apart(log_magnitude).flatten(0, -3)
-    phase = None if phase is None else featurizer.apart(phase).flatten(0, -3)
+    rows, log_magnitude = known.shape[:-1], featurizer.apart(log_magnitude)
+    if phase is not None:
+        phase = featurizer.apart(phase).flatten(0, -3)
+    elif len(rows) > 1:
+        phase = shared_phase(log_magnitude, featurizer.stft(known)[:, :, 0].angle(), featurizer.config).flatten(0, 1)
+    # From here on, each channel is a waveform of its own: one more row of the batch.
+    known, log_magnitude = known.flatten(0, -2), log_magnitude.flatten(0, -3)
     n_known, n_frames = known.shape[-1], log_magnitude.shape[1]
     magnitude = log_magnitude.exp()
     first = featurizer.stft(known)  # [rows, 1, n_channel_bins]
