@@ -148,6 +148,29 @@ class RunConfig:
 
 PRESETS = {
     "small": RunConfig(model=ModelConfig(code_temperature=0.85)),
+    # An hour on two cores, or minutes on a GPU.
+    "medium": RunConfig(
+        model=ModelConfig(
+            hidden_size=768, n_layers=3, n_heard_books=3, head_size=384, refiner_size=512, code_temperature=0.85
+        ),
+        training=TrainingConfig(learning_rate=1.5e-3, warmup_steps=100, decay_steps=3000),
+    ),
+    # Hi-fi stereo, for a GPU.
+    "large": RunConfig(
+        FeaturizerConfig(sample_rate=44100, n_fft=4096, hop_length=1024, channels=2),
+        ModelConfig(
+            hidden_size=1536,
+            n_layers=3,
+            n_components=512,
+            n_books=12,
+            n_codes=512,
+            n_heard_books=3,
+            head_size=512,
+            refiner_size=1024,
+            code_temperature=0.85,
+        ),
+        TrainingConfig(batch_size=128, learning_rate=1e-3, warmup_steps=200, decay_steps=6000),
+    ),
     "original": RunConfig(
         FeaturizerConfig(n_fft=1024, hop_length=256),
         ModelConfig(head="regression", hidden_size=512, dropout=0.0),
