@@ -163,12 +163,34 @@ def _over_recordings(candidates, names: list) -> list[int]:
     return sorted(i for _, i in sorted(ranked)[:N_LONG])
 
 
+def stereo_pieces(protocol: Protocol, corpus):
+    """What ``protocol.real`` is, from the same recordings opened in stereo: ``[n_prompts, 2, n_prompt + n_piece]``.
+
+    One gain for both channels brings the prompt to that corpus' level.
+    """
+    import torch
+
+    p, by_name = protocol, {recording.name: recording for recording in corpus.recordings}
+    places = [(by_name[name], round(start * p.sample_rate)) for name, start in zip(p.recordings, p.starts, strict=True)]
+    return torch.stack([_scaled(r.read(at, p.n_prompt + p.n_piece), p.n_prompt, corpus.level) for r, at in places])
+
+
+def mixed_down(protocol: Protocol, waveforms):
+    """Waveforms as the figures see them: of stereo ``[n, 2, n_samples]``, the mix to mono ``[n, n_samples]`` with
+    each prompt at the protocol's level; mono as it is."""
+    import torch
+
+    if waveforms.dim() == 2:
+        return waveforms
+    return torch.stack([_scaled(w, protocol.n_prompt, protocol.level) for w in waveforms.mean(1)])
+
+
 def _scaled(waveform, n_prompt: int, level: float):
     """The piece as a tensor, with its prompt at ``level``."""
     import torch
 
     waveform = torch.as_tensor(waveform)
-    return waveform * (level / waveform[:n_prompt].square().mean().sqrt().clamp(min=1e-8))
+    return waveform * (level / waveform[..., :n_prompt].square().mean().sqrt().clamp(min=1e-8))
 
 
 def embed_all(network, waveforms, sample_rate: int):

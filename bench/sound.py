@@ -2,7 +2,8 @@
 
 Every row continues the same held-out prompts. Above the models stand what really follows and what the
 phase and the codec alone make of it, below them stands noise. A number says something by its distance
-to these. All levels are relative to a prompt at the corpus' median level, as the model hears it.
+to these. All levels are relative to a prompt at the corpus' median level, as the model hears it. Everything is
+measured in mono: a stereo model hears its prompts in stereo, and what it makes is mixed down.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 
 from bench import start
-from bench.protocol import Protocol, embed_all, make_protocol
+from bench.protocol import Protocol, embed_all, make_protocol, mixed_down, stereo_pieces
 from config import PRESETS
 from errors import UserError, exit_status
 
@@ -152,7 +153,8 @@ def note_row(protocol: Protocol, waveforms) -> dict:
 
 
 def continuations(predictor, prompts, seconds: float, temperature: float | None = None, seed: int = 0):
-    """Each prompt ``[n, n_samples]`` and what the model makes of it, cut to the sample."""
+    """Each prompt ``[n, n_samples]``, stereo ``[n, 2, n_samples]``, and what the model makes of it, cut to the
+    sample."""
     import torch
 
     n_frames = math.ceil(seconds * predictor.config.featurizer.frame_rate)
@@ -162,7 +164,7 @@ def continuations(predictor, prompts, seconds: float, temperature: float | None 
         predictor.continue_(part, n_frames, seed=seed + i, **options).cpu()
         for i, part in enumerate(prompts.split(BATCH))
     ]
-    return torch.cat(parts)[:, : prompts.shape[1] + round(seconds * predictor.config.featurizer.sample_rate)]
+    return torch.cat(parts)[..., : prompts.shape[-1] + round(seconds * predictor.config.featurizer.sample_rate)]
 
 
 def measure(
@@ -213,16 +215,20 @@ def measure(
 
         p.real_row.update(add("real, what follows", p.real, p.real_long))
         for m in members:
-            predictor, name = Predictor.load(m.path, device), m.path.stem
+            predictor, name, pieces = Predictor.load(m.path, device), m.path.stem, p.real
+            if predictor.config.featurizer.channels == 2:
+                store = m.resolve("store")
+                pieces = stereo_pieces(p, open_corpus(recordings, store, rate, include=include, skip=skip, channels=2))
             if hasattr(predictor, "reconstruct") and hasattr(predictor.model, "codec"):
                 for kind, codec in (("phase only", False), ("codec only", True)):
                     say(f"{name}, {kind}")
-                    parts = [predictor.reconstruct(x, p.n_prompt, codec, seed).cpu() for x in p.real.split(BATCH)]
-                    add(f"{name}, {kind}", torch.cat(parts), music=False)
+                    parts = [predictor.reconstruct(x, p.n_prompt, codec, seed).cpu() for x in pieces.split(BATCH)]
+                    add(f"{name}, {kind}", mixed_down(p, torch.cat(parts)), music=False)
             say(f"{name}: {len(p.real)} prompts go on for {p.n_piece / rate:.0f} s, {len(p.long_rows)} for more")
-            prompts = p.real[:, : p.n_prompt]
-            short = continuations(predictor, prompts, p.n_piece / rate, temperature, seed)
+            prompts = pieces[..., : p.n_prompt]
+            short = mixed_down(p, continuations(predictor, prompts, p.n_piece / rate, temperature, seed))
             long = continuations(predictor, prompts[p.long_rows], p.n_long / rate, temperature, seed + 1000)
+            long = mixed_down(p, long)
             add(f"{name}, step {predictor.step}", short, long, is_model=True)
         noise = torch.randn(p.real.shape, generator=torch.Generator().manual_seed(seed)) * p.level
         add("white noise", torch.cat([p.real[:, : p.n_prompt], noise[:, p.n_prompt :]], 1), music=False)
