@@ -15,7 +15,7 @@ from featurizer import Featurizer
 
 MOMENTUM = 0.99  # fast Griffin-Lim, Perraudin, Balazs and Sondergaard 2013
 CROSSFADE = 256  # samples over which a block takes over from the waveform before it
-TOGETHER = 1.0  # s after which the start's two channels differ by a third (1 / e) in phase of what they did
+TOGETHER = 1.0  # s in which two channels lose all but a third (1 / e) of their difference in phase
 
 
 def lookahead(config: FeaturizerConfig) -> int:
@@ -86,7 +86,7 @@ def shared_phase(log_magnitude: torch.Tensor, previous: torch.Tensor, config: Fe
     middle = torch.polar(log_magnitude.exp(), phase).sum(1, keepdim=True).sgn().expand(-1, 2, -1, -1)
     frames = torch.arange(1, log_magnitude.shape[2] + 1, device=log_magnitude.device).unsqueeze(-1)
     apart = (-frames / (TOGETHER * config.frame_rate)).exp()
-    return torch.lerp(middle, torch.polar(torch.ones_like(phase), phase), apart.to(middle.dtype)).angle()
+    return (middle + apart * (torch.polar(torch.ones_like(phase), phase) - middle)).angle()
 
 
 def continue_waveform(
