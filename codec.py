@@ -3,7 +3,7 @@
 A frame is centred, weighted, projected on components and then quantized by a chain of codebooks, each
 for what the ones before left over (residual vector quantization, Juang and Gray 1982). What the last
 book leaves, in units of its own deviation, is the *detail* of the frame: the decoder
-(``model_definition.Refiner``) draws it anew.
+(``refiner.Refiner``) draws it anew.
 
 The components span the space of the first principal ones. The first :data:`N_BROAD` are principal
 components, on which frames move little by little; the rest is turned so that each lies in few bins

@@ -6,64 +6,29 @@ Both models offer the same: ``predicts_phase``, ``loss`` over windows, and for t
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from codec import FLOOR_DB, ResidualCodec
+from codec import ResidualCodec
 from config import FeaturizerConfig, ModelConfig
-from featurizer import DB
-from refiner import Refiner, gelu
+from refiner import MAX_DETAIL, Refiner, gelu
 from regression import RegressionLSTM
+from rollout import Layout, RolloutState, lay_out, next_frame, plain_linear
 from sampling import gumbel, sample
 
 UNUSED = -100  # target of frames that are padding
-MAX_DETAIL = 5.0  # deviations
 PAST_NOISE = 0.5  # deviations, at most, on the last frame's detail in training: a rollout's will not be perfect
-HOLD_NATS = 2.0  # by which a beginning becomes likelier with each usual hold's length that a hold lasts longer
+REFERENCE_FRAMES = 512  # of a prompt's end, at most, whose mean is the reference of its rollout
+REFERENCE_NOISE = 0.3  # deviations, on the reference in training
+NO_REFERENCE = 0.1  # share of the windows in training that go without
 
 
 def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
     """The untrained model of a configuration."""
     return {"codes": CodeLSTM, "regression": RegressionLSTM}[model.head](featurizer, model)
-
-
-def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable:
-    """A linear layer as a function; where ``device.rollout_linear`` has one, that is faster for single rows."""
-    return functools.partial(F.linear, weight=weight, bias=bias)
-
-
-class Layout(NamedTuple):
-    """A :class:`CodeLSTM`'s weights as a rollout uses them, where few rows pass at a time: linear layers
-    as functions, those that see the same input joined, and products of constants made once."""
-
-    frame: Callable  # the last frame in deviations, as the LSTM's input
-    noise: torch.Tensor  # on it, in deviations [n_components]
-    lstm: list  # of each layer
-    outputs: Callable  # of the LSTM: context, correction of the guess, stay, onset
-    near: list  # of each book: minus the power of its centres, and the centres, in the precision of the guess
-    widths: torch.Tensor  # of the nearness where something begins, and where it goes on [2, n_books]
-    norms: list  # of each book, and so on
-    heads: list
-    tables: list  # what its codes add to the context and take from the guess
-    refiner: list
-    spreads: torch.Tensor  # share of the detail's spread that varies, and that is played [2, 1, 1]
-    decode: Callable  # vector in deviations to log-magnitude
-
-
-class RolloutState(NamedTuple):
-    """What a rollout of a :class:`CodeLSTM` carries from frame to frame."""
-
-    codes: torch.Tensor  # of the last frame [B, n_books]
-    vector: torch.Tensor  # what they stand for, in deviations [B, n_components]
-    lstm: Sequence  # hidden and cell [B, hidden] of each layer
-    details: torch.Tensor  # of the last frame, as it varies in recordings and as it is played [2, B, n_components]
-    held: torch.Tensor  # frames since the first code changed [B, 1]
-    layout: Layout
 
 
 class CodeLSTM(nn.Module):
@@ -78,6 +43,10 @@ class CodeLSTM(nn.Module):
     Each frame either goes on from the last one or begins something new, by a probability of its own:
     where something begins, the first path is cut and the nearness widened, by a factor learned for each
     book. With the same nearness for both, the leap at an onset is all but ruled out.
+
+    The *reference*, the mean of what was heard before, tells the LSTM in every frame which instruments, which scale and
+    which level it is about; a rollout keeps that of its prompt. Left to its memory, it changes to another
+    piece of music within seconds.
     """
 
     predicts_phase = False
@@ -92,6 +61,8 @@ class CodeLSTM(nn.Module):
         self.to_head = nn.Linear(hidden, head)
         self.code_embedding = nn.Embedding(n_books * n_codes, head)
         self.from_vector = nn.Linear(config.n_components, hidden, bias=False)
+        self.from_reference = nn.Linear(config.n_components, hidden, bias=False)
+        self.no_reference = nn.Parameter(torch.zeros(hidden))
         self.stay = nn.Linear(head, n_books)
         self.onset = nn.Linear(head, 1)
         self.onset_width = nn.Parameter(torch.zeros(n_books))
@@ -118,7 +89,7 @@ class CodeLSTM(nn.Module):
         """Cross-entropy of every next frame, teacher forcing.
 
         Args:
-            state: LSTM state after the window before, or None.
+            state: what the window before returned, or None: the LSTM's state and the reference.
             mask: frames that are recordings and not padding.
 
         Shape:
@@ -142,10 +113,13 @@ class CodeLSTM(nn.Module):
                 # a rollout's detail wanders off.
                 level = PAST_NOISE * torch.rand(len(past), 1, 1, device=past.device)
                 past = past + level * torch.randn_like(past)
-        before = vector[:, :-1]
+            heard = None if state is None else state["reference"]
+            reference = self._next_reference(heard, vector[:, 1:] + detail[:, 1:], mask)
+        before, state = vector[:, :-1], None if state is None else state["lstm"]
+        heard = self._embed_reference(heard, len(codes))
         if self.training and self.config.drawn_history:
-            history, before, past = self._with_drawn(history, before, past, state)
-        output, left, stay, onset, state = self._outputs(history, before, past, state)
+            history, before, past = self._with_drawn(history, before, past, heard, state)
+        output, left, stay, onset, state = self._outputs(history, before, past, heard, state)
         onset, onset_share, nats = onset.squeeze(-1), self._onset_share(), []
         for book, (centres, power) in enumerate(self._centres()):
             head, near = self._logits(output, book).float(), (left @ centres.T).float() - power
@@ -164,10 +138,25 @@ class CodeLSTM(nn.Module):
         mean = mean + persistence * (before + past - vector[:, 1:])
         nats = (0.5 * ((detail[:, 1:] - mean) * (-log_deviation).exp()).square() + log_deviation).mean(-1)
         losses = torch.cat([total.diff(prepend=total.new_zeros(1)), (nats * used).sum().view(1) / n_used])
-        return losses[:-1].mean() + losses[-1], state.detach(), losses.detach()
+        state = {"lstm": state.detach(), "reference": reference}
+        return losses[:-1].mean() + losses[-1], state, losses.detach()
+
+    @staticmethod
+    def _next_reference(reference, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """The mean of the windows up to this one, with weights that fall by another rate in each sequence: from this
+        window alone to a tenth of it.
+
+        Shape:
+            reference ``[B, n_components]`` or None, frames ``[B, T, n_components]``, mask ``[B, T + 1]``
+        """
+        used = torch.ones_like(frames[..., :1]) if mask is None else mask[:, 1:].unsqueeze(-1).to(frames.dtype)
+        mean = (frames * used).sum(1) / used.sum(1).clamp(min=1)
+        if reference is None:
+            return mean
+        return torch.lerp(reference, mean, 0.1 ** torch.rand(len(mean), 1, device=mean.device))
 
     @torch.no_grad()
-    def _with_drawn(self, codes, vector, detail, state):
+    def _with_drawn(self, codes, vector, detail, reference, state):
         """The history, some of whose frames are drawn by the model from true ones before them.
 
         Scheduled sampling (Bengio et al. 2015), all frames at once (Duckworth et al. 2019): of some sequences
@@ -179,7 +168,7 @@ class CodeLSTM(nn.Module):
         """
         rows = slice(None, None, round(1 / self.config.drawn_history))
         true, state = (codes[rows], vector[rows], detail[rows]), None if state is None else state[:, :, rows]
-        output, left, stay, onset, _ = self._outputs(*true, state)
+        output, left, stay, onset, _ = self._outputs(*true, reference[rows], state)
         chance = gumbel((2, *onset.shape), 1.0, onset.device)
         begins = onset + chance[0] > chance[1]
         share, drawn = self._onset_share(), []
@@ -203,10 +192,11 @@ class CodeLSTM(nn.Module):
             whole[rows, 1:] = torch.where(use, one[:, :-1], kept[:, 1:])
         return mixed
 
-    def _outputs(self, codes, vector, detail, state):
+    def _outputs(self, codes, vector, detail, reference, state):
         """What the LSTM makes of a history: context of the heads, guess at the next frame, logits of "the same
         code again" and of "something begins", state. Shape: as :meth:`_with_drawn` -> ``[B, T, ...]`` each"""
-        output, state = self._run(self._embed(codes, vector, detail).transpose(0, 1), state)
+        embedded = self._embed(codes, vector, detail) + reference.unsqueeze(1)
+        output, state = self._run(embedded.transpose(0, 1), state)
         output = output.transpose(0, 1)
         guess = (vector + detail) * self.codec.deviation + self.to_vector(output)
         output = self.to_head(output)
@@ -239,6 +229,18 @@ class CodeLSTM(nn.Module):
             noise = torch.randn(frame.shape, generator=generator, device=frame.device)
             frame = torch.addcmul(frame, noise, self.codec.change.sqrt() * self.config.input_noise)
         return embedded + self.from_vector(frame / self.codec.scale)
+
+    def _embed_reference(self, reference: torch.Tensor | None, n: int) -> torch.Tensor:
+        """Shape: ``[B, n_components]`` in deviations, None for none to ``n`` sequences -> ``[B, hidden]``"""
+        if reference is None:
+            return self.no_reference.expand(n, -1)
+        if self.training:
+            reference = reference + REFERENCE_NOISE * torch.randn_like(reference)
+        embedded = self.from_reference(reference * (self.codec.deviation / self.codec.scale)).float()
+        if self.training:
+            none = torch.rand(n, 1, device=embedded.device) < NO_REFERENCE
+            embedded = torch.where(none, self.no_reference, embedded)
+        return embedded
 
     def _embed_sampled(self, code: torch.Tensor, book: int) -> torch.Tensor:
         return self.code_embedding(code + book * self.config.n_codes)
@@ -276,133 +278,21 @@ class CodeLSTM(nn.Module):
         log_magnitude = frames.chunk(2, dim=-1)[0]
         codes, vector, detail = self.codec.analyze(log_magnitude)
         state = self.embedding.weight.new_zeros(len(self.layers), 2, len(codes), self.config.hidden_size)
+        reference = self._embed_reference((vector + detail)[:, -REFERENCE_FRAMES:].mean(1), len(codes))
         if codes.shape[1] > 1:
-            embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator)
+            embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator) + reference.unsqueeze(1)
             _, state = self._run(embedded.transpose(0, 1), None)
         details, held = detail[:, -1].expand(2, -1, -1), detail.new_zeros(len(codes), 1)
-        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, held, layout or self.lay_out())
+        layout = layout or self.lay_out()
+        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, layout)
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:
         """The weights as they are now, for rollouts; ``linear`` makes a function of a weight and a bias."""
-        codec, config = self.codec, self.config
-        lstm = []
-        for layer in self.layers:
-            weight = torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)
-            # The three gates that are sigmoids side by side.
-            lstm.append([_gates(weight), _gates(layer.bias_ih_l0 + layer.bias_hh_l0)])
-        to_head, after = self.to_head, (self.stay, self.onset)
-        heard = self.from_vector.weight * (codec.deviation / codec.scale)
-        weights = [to_head.weight, self.to_vector.weight, *(x.weight @ to_head.weight for x in after)]
-        biases = [to_head.bias, self.to_vector.bias, *(x.bias + x.weight @ to_head.bias for x in after)]
-        embeddings = self.code_embedding.weight.split(config.n_codes)
-        refiner, heads = self.refiner, self.logits
-        return Layout(
-            frame=linear(heard, heard.new_zeros(len(heard))),
-            noise=config.input_noise * codec.change.sqrt() / codec.deviation,
-            lstm=[linear(*x) for x in lstm],
-            outputs=linear(torch.cat(weights), torch.cat(biases)),
-            near=[(-power, centres.T.contiguous()) for centres, power in self._centres()],
-            widths=torch.stack([self._onset_share(), torch.ones_like(self.onset_width)]),
-            norms=[_normalizer(x) for x in self.norms],
-            heads=[linear(x.weight, x.bias) for x in heads],
-            tables=[torch.cat([e, -book], 1) for e, book in zip(embeddings, codec.books, strict=True)],
-            refiner=[linear(x.weight, x.bias) for x in (refiner.input, refiner.middle, refiner.output)],
-            spreads=codec.mean.new_tensor([1.0, config.detail_temperature]).view(2, 1, 1),
-            decode=linear((codec.components * codec.deviation.unsqueeze(-1) / codec.weight).T.contiguous(), codec.mean),
-        )
+        return lay_out(self, linear)
 
     def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None, true_codes=None):
-        """Draw one frame, kept between the softest and the loudest frames of the corpus.
-
-        Args:
-            true_codes: taken instead of drawn ones, to hear what the codec alone does to a sound.
-
-        Shape:
-            true_codes ``[B, n_books]`` -> ``(log_magnitude [B, n_bins], state)``
-        """
-        config, layout, before, deviation = self.config, state.layout, state.vector, self.codec.deviation
-        last, n_heard = before + state.details[0], config.n_heard_books
-        noise = torch.randn((2, *last.shape), generator=generator, device=last.device)
-        heard = self.embedding(state.codes[:, :n_heard] + self.offsets[:n_heard]).sum(1)
-        heard = heard + layout.frame(torch.addcmul(last, noise[0], layout.noise))
-        output, lstm_state = self._step(heard, state.lstm, layout.lstm)
-        parts = (config.head_size, config.n_components)
-        context, change, stay, onset = layout.outputs(output).split((*parts, config.n_books, 1), -1)
-        # What is held for far longer than in recordings would otherwise be held for good: the next frame is
-        # learned from frames that are alike.
-        onset = onset + self.onset_bias + HOLD_NATS * (state.held / self.usual_hold - 1).clamp(min=0)
-        guess = torch.addcmul(change, last, deviation)
-        # The difference of two Gumbel variables is the noise of a choice between two.
-        chance = gumbel((2, len(last), 1), temperature, last.device, generator)
-        begins = onset + chance[0] > chance[1]
-        heat = temperature * config.code_temperature
-        dice = gumbel((len(last), config.n_books, config.n_codes), heat, last.device, generator)
-        stay = guess.new_zeros(len(guess), config.n_books * config.n_codes).scatter_(
-            -1, state.codes + self.offsets, stay * ~begins
-        )
-        known = stay.view_as(dice)
-        if not top_k:  # the noise of all books at once
-            known += dice
-        known = known.unbind(1)
-        width, drawn = torch.where(begins, *layout.widths).split(1, -1), []
-        sums = torch.cat([context, guess], -1)
-        for book, table in enumerate(layout.tables):
-            if true_codes is None:
-                context, left = sums.split(parts, -1)
-                minus_power, centres = layout.near[book]
-                near = torch.addmm(minus_power, left, centres)
-                logits = layout.heads[book](gelu(layout.norms[book](context))) + known[book]
-                code = sample(logits.addcmul_(near, width[book]), dice[:, book] if top_k else None, top_k)
-            else:
-                code = true_codes[:, book]
-            drawn.append(code)
-            sums = sums + table.index_select(0, code)
-        context, left = sums.split(parts, -1)
-        codes, vector = torch.stack(drawn, dim=-1), (guess - left) / deviation
-        mean, persistence, log_deviation = self.refiner(context, vector, before, layout.refiner)
-        noise = log_deviation.exp() * noise[1]
-        # Two lines of detail go on side by side: drawn as narrowly as it sounds best, the LSTM would
-        # take it for music that stands still.
-        details = torch.addcmul(mean, persistence, before - vector + state.details).addcmul(noise, layout.spreads)
-        details = details.clamp(-MAX_DETAIL, MAX_DETAIL)
-        played = layout.decode(vector + details[1]).clamp(min=FLOOR_DB / DB)
-        excess = self.codec.excess(played)
-        if true_codes is None and excess.any():
-            # Outside the softest and the loudest frames of the corpus the model has learned nothing, and
-            # would go on to silence or to noise.
-            frames = torch.stack([self.codec.unproject((vector + details[0]) * deviation), played]) - excess
-            codes = torch.where(excess == 0, codes, self.codec.encode(frames[0]))
-            details = torch.where(excess == 0, details, self.codec.detail(frames, codes))
-            vector, played = self.codec.vector(codes) / deviation, frames[1]
-        held = (state.held + 1) * (codes[:, :1] == state.codes[:, :1])
-        state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held)
-        return played + self.codec.balance, state
-
-    def _step(self, output: torch.Tensor, state, layers):
-        """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times
-        faster than ``nn.LSTM`` called for a single frame."""
-        states, size = [], output.shape[-1]
-        for layer, (hidden, cell) in zip(layers, state, strict=True):
-            gates, new = layer(torch.cat([output, hidden], -1)).split((3 * size, size), -1)
-            into, forget, out = gates.sigmoid().chunk(3, -1)
-            cell = torch.addcmul(forget * cell, into, new.tanh())
-            hidden = out * cell.tanh()
-            states.append((hidden, cell))
-            output = output + hidden
-        return output, states
-
-
-def _gates(x: torch.Tensor) -> torch.Tensor:
-    """PyTorch's order of an LSTM's gates (in, forget, new, out) with the sigmoids side by side."""
-    into, forget, new, out = x.chunk(4)
-    return torch.cat([into, forget, out, new])
-
-
-def _normalizer(norm: nn.LayerNorm) -> Callable:
-    """A layer norm as a function: in a rollout, the module's call costs more than what it computes."""
-    return functools.partial(
-        F.layer_norm, normalized_shape=norm.normalized_shape, weight=norm.weight, bias=norm.bias, eps=norm.eps
-    )
+        """:func:`rollout.next_frame`"""
+        return next_frame(self, state, temperature, top_k, generator, true_codes)
 
 
 def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,9 @@ from checkpoint import State, load_run
 from config import RunConfig
 from device import rollout_linear
 from featurizer import Featurizer
-from model_definition import build_model, plain_linear
+from model_definition import build_model
 from phase import CROSSFADE, continue_waveform, lookahead
+from rollout import plain_linear
 
 BLOCK = 256  # frames between two calls of the phase repair
 MAX_PROMPT_SECONDS = 60  # of the prompt's end that the LSTM hears

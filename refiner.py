@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+MAX_DETAIL = 5.0  # deviations, drawn at most
+
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
     """Its approximation: of a single row, the exact one takes four times as long."""

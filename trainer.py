@@ -257,7 +257,7 @@ class Trainer:
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
         if self.carry is not None:
-            tensors["carry"] = self.carry
+            tensors |= {f"carry.{name}": t for name, t in self.carry.items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -295,7 +295,7 @@ class Trainer:
             index, _, key = name.partition(".")
             optimizer["state"].setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(optimizer)
-        self.carry = state.tensors["carry"].to(self.device) if "carry" in state.tensors else None
+        self.carry = {name: t.to(self.device) for name, t in state.group("carry").items()} or None
         torch.set_rng_state(state.tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in state.tensors:
             torch.cuda.set_rng_state(state.tensors["random.cuda"], self.device)

@@ -15,13 +15,14 @@ FLOORS = [
     {"config", "sampling", "refiner"},
     {"corpus", "featurizer", "device", "score"},
     {"codec", "regression", "phase", "spectrogram", "dataset", "prompt"},
+    {"rollout"},
     {"model_definition"},
     {"checkpoint"},
     {"predictor", "run_log"},
     {"trainer"},
     {"train", "predict"},
 ]
-FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition", "refiner", "sampling"}
+FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition", "refiner", "rollout", "sampling"}
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 
 

@@ -14,9 +14,10 @@ from conftest import tiny_config
 from dataset import split, spread_chunks
 from device import rollout_linear
 from featurizer import DB, Featurizer
-from model_definition import build_model, plain_linear
+from model_definition import build_model
 from phase import CROSSFADE
 from predictor import Predictor
+from rollout import step
 from sampling import gumbel
 from trainer import Trainer
 
@@ -87,12 +88,13 @@ def test_a_step_equals_the_sequence(predictor, frames):
         vector = model.codec.vector(codes) / model.codec.deviation
         detail = model.codec.detail(torch.from_numpy(frames[:3]), codes)
         embedded = model._embed(codes, vector, detail)
-        whole, _ = model._run(embedded.transpose(0, 1), None)
         padded = torch.cat([torch.from_numpy(frames[:3]), torch.zeros(3, 64, 257)], dim=-1)
         start = model.start(padded[:, :2])
+        embedded = embedded + start.reference.unsqueeze(1)
+        whole, _ = model._run(embedded.transpose(0, 1), None)
         state, layers = start.lstm, start.layout.lstm
         for t in range(1, 20):
-            output, state = model._step(embedded[:, t], state, layers)
+            output, state = step(embedded[:, t], state, layers)
             torch.testing.assert_close(output, whole[t], atol=1e-4, rtol=1e-4)
 
 
@@ -100,7 +102,7 @@ def test_a_step_equals_the_sequence(predictor, frames):
 @torch.inference_mode()
 def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch, onset):
     """Held to the true frames, its logits give the nats of the loss: within 1 %, in either of the two ways on."""
-    import model_definition
+    import rollout
 
     model = without_noise(predictor.model)
     model.onset.bias.fill_(onset)
@@ -116,11 +118,12 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
         nats.append(torch.nn.functional.cross_entropy(logits, code))
         return code
 
-    monkeypatch.setattr(model_definition, "sample", tell)
+    monkeypatch.setattr(rollout, "sample", tell)
     state = model.start(
         torch.cat([log_magnitude, torch.zeros_like(log_magnitude)], -1)[:, :1],
-        model.lay_out(rollout_linear(CPU) or plain_linear),
+        model.lay_out(rollout_linear(CPU) or rollout.plain_linear),
     )
+    state = state._replace(reference=model._embed_reference(None, 4))  # as at the start of an episode
     for t in range(1, codes.shape[1]):
         _, state = model.next_frame(state, top_k=model.config.n_codes)  # their noise is apart
         state = state._replace(codes=codes[:, t], vector=vector[:, t], details=details[:, t].expand(2, -1, -1))
@@ -129,9 +132,29 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
 
 
 @torch.inference_mode()
+def test_the_reference_is_the_mean_of_what_was_heard(predictor, frames):
+    """Of the windows before, padding left out, in training; of the prompt in a rollout, for all of it."""
+    model, log_magnitude = predictor.model, torch.from_numpy(frames[:3])
+    mask = torch.ones(log_magnitude.shape[:2], dtype=torch.bool)
+    mask[0, 10:] = False
+    true = model.codec.project(log_magnitude) / model.codec.deviation
+    first = model.loss(log_magnitude, None, mask)[1]
+    expected = torch.stack([true[0, 1:10].mean(0), true[1, 1:].mean(0), true[2, 1:].mean(0)])
+    torch.testing.assert_close(first["reference"], expected, atol=1e-3, rtol=1e-3)
+    later = model.loss(log_magnitude.flip(0), first)[1]["reference"]
+    share = (later - expected) / (true.flip(0)[:, 1:].mean(1) - expected)
+    assert 0.099 < share[0].median() <= 1.001, share
+    state = model.start(torch.from_numpy(np.tile(frames[:3], 2)))
+    heard = model._embed_reference(true.mean(1), 3)
+    assert heard.abs().max() > 0.01
+    torch.testing.assert_close(state.reference, heard, atol=1e-4, rtol=1e-3)
+    assert model.next_frame(state)[1].reference is state.reference
+
+
+@torch.inference_mode()
 def test_codes_are_drawn_more_narrowly_than_beginnings(predictor, frames, monkeypatch):
     """The user's temperature is for both, the model's own for the codes alone."""
-    import model_definition
+    import rollout
 
     model, heats = copy.deepcopy(predictor.model), {}
     model.config = dataclasses.replace(model.config, code_temperature=0.5)
@@ -140,7 +163,7 @@ def test_codes_are_drawn_more_narrowly_than_beginnings(predictor, frames, monkey
         heats[tuple(shape)] = temperature
         return gumbel(shape, temperature, *rest)
 
-    monkeypatch.setattr(model_definition, "gumbel", noise)
+    monkeypatch.setattr(rollout, "gumbel", noise)
     model.next_frame(model.start(torch.from_numpy(np.tile(frames[:3], 2))[:, :8]), 0.8)
     assert heats == {(2, 3, 1): 0.8, (3, model.config.n_books, model.config.n_codes): 0.4}
 
