@@ -10,6 +10,7 @@ from errors import UserError
 PROMPT_SECONDS = 3.0
 REFERENCE_WINDOWS = 800  # of the training recordings, 3 s each
 CORPUS_SECONDS = 3600.0  # of the corpus, from which the usual range of each figure is taken
+N_SHARED = 32  # recordings in which it is looked for what they share with others
 N_LONG = 4  # prompts that are continued for longer
 QUIET = 0.03  # of the corpus' level: a prompt below (-30 dB) is skipped
 
@@ -39,6 +40,7 @@ class Protocol:
     bands: dict
     training_frames: object  # [m, metrics.COPY_MELS], unit length
     frame_mean: object
+    shared: list  # s, of pieces of the corpus: the longest stretch that follows one place of another recording
     network: object
     transcriber: object = None
     seed: int = 0
@@ -89,8 +91,12 @@ def make_protocol(
     chunks = spread_chunks(whole, n_chunks, n_prompt + n_piece, seed)
     loud = [c for c in chunks if np.sqrt(np.square(c[:n_prompt]).mean()) >= QUIET * level]
     bands = corpus_bands([_scaled(c, n_prompt, level)[n_prompt:] for c in loud], rate)
-    frames = np.concatenate(list(_training_frames(training, rate)))
+    parts = [(s.recording.name, frames) for s in training for frames in _training_frames(s, rate)]
+    frames, owners = np.concatenate([f for _, f in parts]), np.repeat([n for n, _ in parts], [len(f) for _, f in parts])
     mean = frames[frames.any(-1)].mean(0)
+    frames = metrics.unit_frames(frames, mean)
+    say("what recordings share")
+    shared = list(_shared(whole, frames, owners, mean, n_piece, rate))
     return Protocol(
         sample_rate=rate,
         n_prompt=n_prompt,
@@ -105,8 +111,9 @@ def make_protocol(
         reference=reference,
         real_embeddings=real_embeddings,
         bands=bands,
-        training_frames=metrics.unit_frames(frames, mean),
+        training_frames=frames,
         frame_mean=mean,
+        shared=shared,
         network=network,
         transcriber=transcriber,
         seed=seed,
@@ -217,12 +224,26 @@ def _reference_windows(training, sample_rate: int):
         yield places[i][0].read(places[i][1], size)[0]
 
 
-def _training_frames(training, sample_rate: int, n_frames: int = 600):
-    """Frames of all recordings one after another, a minute at a time."""
+def _shared(segments, frames, owners, mean, n_piece: int, sample_rate: int, n: int = N_SHARED):
+    """Of the middles of up to n recordings: the longest stretch, s, that follows one place of another one."""
+    import numpy as np
+
+    import metrics
+
+    segments = list({s.recording.name: s for s in segments}.values())
+    for i in np.linspace(0, len(segments) - 1, min(n, len(segments))).round().astype(int):
+        piece, _ = segments[i].read((segments[i].n_samples - n_piece) // 2, n_piece)
+        others = frames[owners != segments[i].recording.name]
+        if len(others):
+            own = metrics.unit_frames(metrics.copy_frames(piece, sample_rate), mean)
+            yield metrics.longest_copy(own, others) / metrics.COPY_RATE
+
+
+def _training_frames(segment, sample_rate: int, n_frames: int = 600):
+    """A recording's frames, a minute at a time."""
     import metrics
 
     step = n_frames * metrics.COPY_PHASES * round(sample_rate / metrics.COPY_RATE / metrics.COPY_PHASES)
-    for segment in training:
-        for at in range(0, segment.n_samples, step):
-            waveform, _ = segment.read(at, step + sample_rate)  # its last window reaches beyond
-            yield metrics.copy_frames(waveform, sample_rate, 1)[0, :n_frames].astype("float32")
+    for at in range(0, segment.n_samples, step):
+        waveform, _ = segment.read(at, step + sample_rate)  # its last window reaches beyond
+        yield metrics.copy_frames(waveform, sample_rate, 1)[0, :n_frames].astype("float32")

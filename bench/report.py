@@ -181,11 +181,13 @@ TABLES = (
         ),
     ),
     (
-        "Copying: the longest stretch that follows one place of the training recordings. The join: no step above "
-        "the prompt's 99th percentile, and the change of level over it.",
+        "Copying: the longest stretch that follows one place of the training recordings, and what 19 in 20 recordings "
+        "share with another one at most. The join: no step above the prompt's 99th percentile, and the change of level "
+        "over it.",
         (
             ("copy, median s", _number("copy_median", 1)),
             ("longest s", _number("copy_longest", 1)),
+            ("shared, s", _number("copy_shared", 1)),
             ("no longer than real, %", _percent("copy_no_longer")),
             ("smooth joins, %", _percent("join_smooth")),
             ("level, median dB", _number("join_level_median", 1)),
