@@ -104,12 +104,8 @@ def test_the_bench_measures_every_row(measured):
     assert real["fad_ratio"] == pytest.approx(1) and "classifier" not in real
     assert noise["fad"] > 2 * real["fad"] and noise["classifier"] > 0.9 and noise["outside_flatness"] > 0.9
     assert model["fad"] < noise["fad"] and model["classifier"] > 0.6  # twelve steps
-    assert (
-        0 < real["copy_shared"] <= SECONDS
-        and real["copy_no_longer"] == 1
-        and real["notes"] > 1
-        and real["in_key"] > 0.6
-    )
+    assert 0 <= real["copy_shared"] <= SECONDS and real["copy_no_longer"] == 1
+    assert real["notes"] > 1 and real["in_key"] > 0.6
     assert model["long_rollouts"] >= 1 and model["long_seconds"] == pytest.approx(LONG, abs=0.1)
     phase, codec = rows["tiny, phase only"], rows["tiny, codec only"]
     # Against so few windows the floor is high: true magnitudes sound like the truth, and codes like no noise.
@@ -181,7 +177,7 @@ def test_training_frames_are_those_of_the_whole():
         def read(self, start, n):
             return np.pad(waveform[start : start + n], (0, max(0, start + n - len(waveform)))), n
 
-    pieces = np.concatenate(list(_training_frames([Whole()], 8000, 50)))
+    pieces = np.concatenate(list(_training_frames(Whole(), 8000, 50)))
     whole = metrics.copy_frames(waveform, 8000, 1)[0]
     assert len(whole) == pytest.approx(200, abs=2)
     np.testing.assert_allclose(pieces[: len(whole)], whole, atol=1e-4)
