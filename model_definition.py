@@ -164,7 +164,8 @@ class CodeLSTM(nn.Module):
         recordings alone, it takes them for one long chord, or for noise.
 
         Shape:
-            codes ``[B, T, n_books]``, vector and detail ``[B, T, n_components]``, and the same again
+            codes ``[B, T, n_books]``, vector and detail ``[B, T, n_components]``, reference, embedded, ``[B, hidden]``
+            -> the first three again
         """
         rows = slice(None, None, round(1 / self.config.drawn_history))
         true, state = (codes[rows], vector[rows], detail[rows]), None if state is None else state[:, :, rows]

@@ -24,8 +24,8 @@ def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Call
 
 
 class Layout(NamedTuple):
-    """A :class:`CodeLSTM`'s weights as a rollout uses them, where few rows pass at a time: linear layers
-    as functions, those that see the same input joined, and products of constants made once."""
+    """A model's weights as a rollout uses them, where few rows pass at a time: linear layers as functions, those
+    that see the same input joined, and products of constants made once."""
 
     frame: Callable  # the last frame in deviations, as the LSTM's input
     noise: torch.Tensor  # on it, in deviations [n_components]
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 
 class RolloutState(NamedTuple):
-    """What a rollout of a :class:`CodeLSTM` carries from frame to frame."""
+    """What a rollout carries from frame to frame."""
 
     codes: torch.Tensor  # of the last frame [B, n_books]
     vector: torch.Tensor  # what they stand for, in deviations [B, n_components]
@@ -152,7 +152,7 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
 
 
 def step(output: torch.Tensor, state, layers):
-    """:meth:`_run` for one frame ``[B, hidden]``: one matrix product a layer, many times
+    """:meth:`model_definition.CodeLSTM._run` for one frame ``[B, hidden]``: one matrix product a layer, many times
     faster than ``nn.LSTM`` called for a single frame."""
     states, size = [], output.shape[-1]
     for layer, (hidden, cell) in zip(layers, state, strict=True):

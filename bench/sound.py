@@ -111,27 +111,21 @@ def long_figures(protocol: Protocol, pieces) -> dict:
 
 
 def copy_row(protocol: Protocol, pieces) -> dict:
-    """Seconds of each continuation that follow one place of the training recordings. ``[n, n_samples]``"""
+    """Seconds of each continuation that follow one place of the training recordings, ``[n, n_samples]``, and how many
+    are no longer than what recordings share: those held out with those trained on, or 19 in 20 of all with
+    others (the last of them may be the same piece twice)."""
     import numpy as np
 
     import metrics
 
     p = protocol
     frames = [metrics.unit_frames(metrics.copy_frames(piece, p.sample_rate), p.frame_mean) for piece in pieces]
-    return copy_figures(p, np.array([metrics.longest_copy(f, p.training_frames) for f in frames]) / metrics.COPY_RATE)
-
-
-def copy_figures(protocol: Protocol, copies) -> dict:
-    """How many of the longest stretches, s, ``[n]``, are no longer than what different recordings share: those held
-    out with those trained on, or 19 in 20 of all with others (the last of them may be the same piece twice)."""
-    import numpy as np
-
-    real = protocol.real_row
-    usual = max(real.get("copy_longest", np.max(copies)), real.get("copy_shared", 0))
+    copies = np.array([metrics.longest_copy(f, p.training_frames) for f in frames]) / metrics.COPY_RATE
+    usual = max(p.real_row.get("copy_longest", copies.max()), p.real_row.get("copy_shared", 0))
     return {
-        "copies": list(map(float, copies)),
+        "copies": copies.tolist(),
         "copy_median": np.median(copies),
-        "copy_longest": np.max(copies),
+        "copy_longest": copies.max(),
         "copy_no_longer": np.mean(copies <= usual),
     }
 
