@@ -20,7 +20,7 @@ from config import RunConfig, from_dict, to_dict
 from errors import UserError
 
 FORMAT = "nextframe"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _BLANK = "0" * 64
 _DIGEST = regex.compile(rb'"sha256":"([0-9a-f]{64})"')
 

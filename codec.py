@@ -85,19 +85,14 @@ class ResidualCodec(nn.Module):
         log_magnitude = vector @ self.components / self.weight + self.mean
         return log_magnitude.clamp(min=FLOOR_DB / DB)
 
+    def project_level(self) -> torch.Tensor:
+        """What one neper more in all bins is in the components. Shape: ``[n_components]``"""
+        return self.weight @ self.components.T
+
     def level(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Nepers, of all bins together. Shape: ``[..., n_bins]`` -> ``[..., 1]``"""
         # Far from the ends of float32, and several times faster than logsumexp.
         return torch.linalg.vector_norm(log_magnitude.exp(), dim=-1, keepdim=True).log()
-
-    def excess(self, log_magnitude: torch.Tensor) -> torch.Tensor:
-        """Nepers by which frames are louder than the corpus' loudest (above 0) or softer than its softest.
-
-        Shape:
-            ``[..., n_bins]`` -> ``[..., 1]``
-        """
-        level = self.level(log_magnitude)
-        return level - level.clamp(self.softest, self.loudest)
 
     def rise(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """How much each frame but the first grows: nepers, mean over bins by their weight.

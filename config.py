@@ -78,7 +78,7 @@ class ModelConfig:
     # Of the codes, in rollouts, but not of the choice between going on and beginning: what is unlikely adds up.
     code_temperature: float = 1.0
     # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
-    detail_temperature: float = 0.6
+    detail_temperature: float = 0.7
     history_noise: float = 0.02
     # Share of the sequences in training that hear frames of the model's own (1, 1/2, 1/3 ...; 0: none).
     drawn_history: float = 0.5

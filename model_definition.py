@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import drift
 from codec import ResidualCodec
 from config import FeaturizerConfig, ModelConfig
 from refiner import MAX_DETAIL, Refiner, gelu
@@ -47,13 +48,16 @@ class CodeLSTM(nn.Module):
     The *reference*, the mean of what was heard before, tells the LSTM in every frame which instruments, which scale and
     which level it is about; a rollout keeps that of its prompt. Left to its memory, it changes to another
     piece of music within seconds.
+
+    In training some frames are drawn by the model itself, and marked, so that what is true of recordings is learned
+    from recordings (conditioning on the history's noise, after Ho et al. 2022, arXiv:2106.15282).
     """
 
     predicts_phase = False
 
     def __init__(self, featurizer: FeaturizerConfig, config: ModelConfig):
         super().__init__()
-        self.config = config
+        self.config, self.frame_rate = config, featurizer.frame_rate
         n_books, n_codes, hidden, head = config.n_books, config.n_codes, config.hidden_size, config.head_size
         self.codec = ResidualCodec(featurizer.n_bins, config.n_components, n_books, n_codes)
         self.embedding = nn.Embedding(config.n_heard_books * n_codes, hidden)
@@ -63,6 +67,7 @@ class CodeLSTM(nn.Module):
         self.from_vector = nn.Linear(config.n_components, hidden, bias=False)
         self.from_reference = nn.Linear(config.n_components, hidden, bias=False)
         self.no_reference = nn.Parameter(torch.zeros(hidden))
+        self.drawn = nn.Parameter(torch.zeros(hidden))  # the mark
         self.stay = nn.Linear(head, n_books)
         self.onset = nn.Linear(head, 1)
         self.onset_width = nn.Parameter(torch.zeros(n_books))
@@ -81,6 +86,9 @@ class CodeLSTM(nn.Module):
             nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
         self.register_buffer("onset_bias", torch.zeros(()))  # in rollouts, see Trainer.calibrate
         self.register_buffer("usual_hold", torch.full((), 1e6))  # frames on one first code, see Trainer.calibrate
+        # How far rollouts may go from their prompt, see drift.measure; at first, anywhere.
+        self.register_buffer("drift", torch.full((len(drift.LAGS), config.n_components), 1e6))
+        self.register_buffer("level_drift", torch.full((len(drift.LAGS),), 1e6))
         self.register_buffer("offsets", torch.arange(n_books) * n_codes, persistent=False)
 
     # -- training ----------------------------------------------------------------------------
@@ -116,10 +124,10 @@ class CodeLSTM(nn.Module):
             heard = None if state is None else state["reference"]
             reference = self._next_reference(heard, vector[:, 1:] + detail[:, 1:], mask)
         before, state = vector[:, :-1], None if state is None else state["lstm"]
-        heard = self._embed_reference(heard, len(codes))
+        heard, drawn = self._embed_reference(heard, len(codes)), None
         if self.training and self.config.drawn_history:
-            history, before, past = self._with_drawn(history, before, past, heard, state)
-        output, left, stay, onset, state = self._outputs(history, before, past, heard, state)
+            history, before, past, drawn = self._with_drawn(history, before, past, heard, state)
+        output, left, stay, onset, state = self._outputs(history, before, past, heard, state, drawn)
         onset, onset_share, nats = onset.squeeze(-1), self._onset_share(), []
         for book, (centres, power) in enumerate(self._centres()):
             head, near = self._logits(output, book).float(), (left @ centres.T).float() - power
@@ -165,7 +173,7 @@ class CodeLSTM(nn.Module):
 
         Shape:
             codes ``[B, T, n_books]``, vector and detail ``[B, T, n_components]``, reference, embedded, ``[B, hidden]``
-            -> the first three again
+            -> the first three again, and which frames are drawn ``[B, T, 1]`` bool
         """
         rows = slice(None, None, round(1 / self.config.drawn_history))
         true, state = (codes[rows], vector[rows], detail[rows]), None if state is None else state[:, :, rows]
@@ -191,12 +199,16 @@ class CodeLSTM(nn.Module):
         mixed = codes.clone(), vector.clone(), detail.clone()
         for whole, kept, one in zip(mixed, true, new, strict=True):
             whole[rows, 1:] = torch.where(use, one[:, :-1], kept[:, 1:])
-        return mixed
+        is_drawn = torch.zeros_like(mixed[1][..., :1], dtype=torch.bool)
+        is_drawn[rows, 1:] = use
+        return *mixed, is_drawn
 
-    def _outputs(self, codes, vector, detail, reference, state):
+    def _outputs(self, codes, vector, detail, reference, state, drawn=None):
         """What the LSTM makes of a history: context of the heads, guess at the next frame, logits of "the same
         code again" and of "something begins", state. Shape: as :meth:`_with_drawn` -> ``[B, T, ...]`` each"""
         embedded = self._embed(codes, vector, detail) + reference.unsqueeze(1)
+        if drawn is not None:
+            embedded = embedded + drawn * self.drawn
         output, state = self._run(embedded.transpose(0, 1), state)
         output = output.transpose(0, 1)
         guess = (vector + detail) * self.codec.deviation + self.to_vector(output)
@@ -285,7 +297,9 @@ class CodeLSTM(nn.Module):
             _, state = self._run(embedded.transpose(0, 1), None)
         details, held = detail[:, -1].expand(2, -1, -1), detail.new_zeros(len(codes), 1)
         layout = layout or self.lay_out()
-        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, layout)
+        frames = (vector + detail)[:, -REFERENCE_FRAMES:]
+        gone = drift.start(frames, self.codec.level(log_magnitude[:, -REFERENCE_FRAMES:]), self.frame_rate)
+        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, layout)
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:
         """The weights as they are now, for rollouts; ``linear`` makes a function of a weight and a bias."""

@@ -10,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import drift
 from codec import FLOOR_DB
 from featurizer import DB
 from refiner import MAX_DETAIL, gelu
 from sampling import gumbel, sample
 
+# Share of the mark of drawn frames for those of a rollout. In training, what follows a drawn frame is a recording's:
+# with all of the mark, the LSTM takes back what it has just made; with none, it takes its own errors for music.
+DRAWN_SHARE = 0.3
 HOLD_NATS = 2.0  # by which a beginning becomes likelier with each usual hold's length that a hold lasts longer
 
 
@@ -39,6 +43,7 @@ class Layout(NamedTuple):
     refiner: list
     spreads: torch.Tensor  # share of the detail's spread that varies, and that is played [2, 1, 1]
     decode: Callable  # vector in deviations to log-magnitude
+    bounds: drift.Bounds  # on how far it goes from its prompt
 
 
 class RolloutState(NamedTuple):
@@ -50,6 +55,7 @@ class RolloutState(NamedTuple):
     details: torch.Tensor  # of the last frame, as it varies in recordings and as it is played [2, B, n_components]
     reference: torch.Tensor  # what the LSTM hears of the prompt's mean in every frame [B, hidden]
     held: torch.Tensor  # frames since the first code changed [B, 1]
+    drift: drift.Drift  # how far it has gone
     layout: Layout
 
 
@@ -80,6 +86,7 @@ def lay_out(model, linear: Callable = plain_linear) -> Layout:
         refiner=[linear(x.weight, x.bias) for x in (refiner.input, refiner.middle, refiner.output)],
         spreads=codec.mean.new_tensor([1.0, config.detail_temperature]).view(2, 1, 1),
         decode=linear((codec.components * codec.deviation.unsqueeze(-1) / codec.weight).T.contiguous(), codec.mean),
+        bounds=drift.Bounds(model.drift, model.level_drift, codec.project_level() / codec.deviation, model.frame_rate),
     )
 
 
@@ -93,9 +100,14 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
         true_codes ``[B, n_books]`` -> ``(log_magnitude [B, n_bins], state)``
     """
     config, layout, before, deviation = model.config, state.layout, state.vector, model.codec.deviation
+    free, details = true_codes is None, state.details
+    if free:  # the next frame is near this one, nearer to the prompt; the LSTM hears it where it was
+        details = details - drift.pull(state.drift, layout.bounds)
     last, n_heard = before + state.details[0], config.n_heard_books
     noise = torch.randn((2, *last.shape), generator=generator, device=last.device)
     heard = model.embedding(state.codes[:, :n_heard] + model.offsets[:n_heard]).sum(1)
+    if free and state.drift.n_frames:
+        heard = heard + DRAWN_SHARE * model.drawn
     heard = heard + state.reference + layout.frame(torch.addcmul(last, noise[0], layout.noise))
     output, lstm_state = step(heard, state.lstm, layout.lstm)
     parts = (config.head_size, config.n_components)
@@ -103,7 +115,7 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
     # What is held for far longer than in recordings would otherwise be held for good: the next frame is
     # learned from frames that are alike.
     onset = onset + model.onset_bias + HOLD_NATS * (state.held / model.usual_hold - 1).clamp(min=0)
-    guess = torch.addcmul(change, last, deviation)
+    guess = torch.addcmul(change, before + details[0], deviation)
     # The difference of two Gumbel variables is the noise of a choice between two.
     chance = gumbel((2, len(last), 1), temperature, last.device, generator)
     begins = onset + chance[0] > chance[1]
@@ -119,7 +131,7 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
     width, drawn = torch.where(begins, *layout.widths).split(1, -1), []
     sums = torch.cat([context, guess], -1)
     for book, table in enumerate(layout.tables):
-        if true_codes is None:
+        if free:
             context, left = sums.split(parts, -1)
             minus_power, centres = layout.near[book]
             near = torch.addmm(minus_power, left, centres)
@@ -135,19 +147,21 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
     noise = log_deviation.exp() * noise[1]
     # Two lines of detail go on side by side: drawn as narrowly as it sounds best, the LSTM would
     # take it for music that stands still.
-    details = torch.addcmul(mean, persistence, before - vector + state.details).addcmul(noise, layout.spreads)
+    details = torch.addcmul(mean, persistence, before - vector + details).addcmul(noise, layout.spreads)
     details = details.clamp(-MAX_DETAIL, MAX_DETAIL)
     played = layout.decode(vector + details[1]).clamp(min=FLOOR_DB / DB)
-    excess = model.codec.excess(played)
-    if true_codes is None and excess.any():
+    level = model.codec.level(played)
+    excess = level - level.clamp(model.codec.softest, model.codec.loudest)
+    if free and excess.any():
         # Outside the softest and the loudest frames of the corpus the model has learned nothing, and
         # would go on to silence or to noise.
         frames = torch.stack([model.codec.unproject((vector + details[0]) * deviation), played]) - excess
         codes = torch.where(excess == 0, codes, model.codec.encode(frames[0]))
         details = torch.where(excess == 0, details, model.codec.detail(frames, codes))
-        vector, played = model.codec.vector(codes) / deviation, frames[1]
+        vector, played, level = model.codec.vector(codes) / deviation, frames[1], level - excess
     held = (state.held + 1) * (codes[:, :1] == state.codes[:, :1])
-    state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held)
+    gone = drift.follow(state.drift, vector + details[0], level + model.codec.balance, model.frame_rate)
+    state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone)
     return played + model.codec.balance, state
 
 

@@ -13,6 +13,7 @@ from errors import UserError, exit_status
 
 FIRST_SAVE = 20.0  # s after the first step: early enough to be heard, late enough to be music
 MAX_REPORTED = 20  # unusable files named on the screen; the report names all
+CALIBRATION_SHARE = 10  # of the time, one part at most
 PREVIEW_PROMPT, PREVIEW_LENGTH = 3.0, 6.0  # s
 
 
@@ -122,6 +123,7 @@ class TrainingRun:
         self.device = select_device(arguments.device)
         keep_freed_memory()
         self.stop_signal, self.slimmed = 0, False
+        self.calibrated, self.calibration_seconds = 0.0, 0.0  # when last, and how long it took
         path, state = arguments.metadata, None
         exists = path.exists() and not arguments.force
         if exists:
@@ -297,9 +299,15 @@ class TrainingRun:
 
     def save(self, final: bool):
         """State, held-out loss, preview. A full disk costs this save, not the run."""
+        import time
+
         from checkpoint import previous_state, save_state
 
-        self.trainer.calibrate()
+        now = time.monotonic()
+        if final or now - self.calibrated >= CALIBRATION_SHARE * self.calibration_seconds:
+            self.trainer.calibrate()
+            self.calibrated = time.monotonic()
+            self.calibration_seconds = self.calibrated - now
         slim = final and self.arguments.slim and self.finished()
         state = self.trainer.slim_state() if slim else self.trainer.state()
         path = self.metadata.resolve("state")

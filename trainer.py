@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 
+import drift
 from checkpoint import State
 from codec import fit_codec
 from config import RunConfig, to_dict
@@ -21,6 +22,8 @@ from predictor import Predictor
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
+DRIFT_PIECES, DRIFT_PROMPT = 96, 3.0  # pieces, and seconds of each that count as its prompt
+QUIET = 0.03  # of the corpus' level: pieces below say nothing
 CALIBRATION_PIECES, CALIBRATION_PROMPT, CALIBRATION_FRAMES = 24, 40, 160  # pieces, and frames in each
 ROLLOUTS, ROLLOUT_SECONDS = 10, (16, 8, 4)  # of the second calibration; music that dies away does so slowly
 MAX_BALANCE = 0.7  # nepers: 6 dB
@@ -75,6 +78,31 @@ class Trainer:
         codec.cpu()
         fit_codec(codec, chunks, config.featurizer.sample_rate, config.training.seed, config.featurizer.channels)
         codec.to(self.device)
+        self._fit_drift(featurizer)
+
+    def _fit_drift(self, featurizer: Featurizer):
+        """How far recordings go from a prompt, see :mod:`drift`; unknown where they are too short for it."""
+        model, framing = self.model, self.config.featurizer
+        for seconds in drift.LAGS[::-1]:
+            n_frames = 1 + round((DRIFT_PROMPT + seconds) * framing.frame_rate)
+            n_samples = framing.n_fft + (n_frames - 1) * framing.hop_length
+            pieces = self._pieces(DRIFT_PIECES, n_samples)
+            if pieces is not None:
+                break
+        else:
+            return
+        frames, levels = [], []
+        for piece in pieces:
+            if piece.square().mean().sqrt() >= QUIET * self.level:
+                log_magnitude = featurizer.log_magnitude(piece.cpu()).to(self.device)
+                frames.append(model.codec.project(log_magnitude) / model.codec.deviation)
+                levels.append(model.codec.level(log_magnitude))
+        if not frames:
+            return
+        n_prompt = round(DRIFT_PROMPT * framing.frame_rate)
+        bounds = drift.measure(torch.stack(frames), torch.stack(levels), n_prompt, framing.frame_rate)
+        model.drift.copy_(bounds[0])
+        model.level_drift.copy_(bounds[1])
 
     @property
     def frames_per_step(self) -> int:
@@ -186,7 +214,7 @@ class Trainer:
         seed, framing = self.config.training.seed, self.config.featurizer
         n_prompt = framing.n_fft + CALIBRATION_PROMPT * framing.hop_length
         n_frames = max(CALIBRATION_FRAMES, 8 * framing.n_fft // framing.hop_length)
-        waveform = self._calibration_pieces(CALIBRATION_PIECES, n_prompt + n_frames * framing.hop_length)
+        waveform = self._pieces(CALIBRATION_PIECES, n_prompt + n_frames * framing.hop_length)
         if waveform is None:
             return
         codec.balance.zero_()
@@ -198,7 +226,7 @@ class Trainer:
             codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
             for seconds in ROLLOUT_SECONDS:  # as long as the recordings allow
                 n_frames = round(seconds * framing.frame_rate)
-                waveform = self._calibration_pieces(ROLLOUTS, n_prompt + n_frames * framing.hop_length)
+                waveform = self._pieces(ROLLOUTS, n_prompt + n_frames * framing.hop_length)
                 if waveform is not None:
                     break
             if waveform is None:
@@ -208,7 +236,7 @@ class Trainer:
             model.usual_hold.fill_(float(_longest_holds(true_codes[..., 0]).median()))
             model.onset_bias.fill_(self._onset_bias(predictor, waveform[..., :n_prompt], true_codes))
 
-    def _calibration_pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
+    def _pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
         """Up to n pieces of training recordings ``[n, (2,) n_samples]``; None where most are shorter than that."""
         segments = [s for s in self.segments if s.n_samples >= n_samples]
         if 2 * sum(s.n_samples for s in segments) < sum(s.n_samples for s in self.segments):

@@ -12,7 +12,7 @@ from conftest import ROOT
 FLOORS = [
     {"errors"},
     {"metrics"},
-    {"config", "sampling", "refiner"},
+    {"config", "sampling", "refiner", "drift"},
     {"corpus", "featurizer", "device", "score"},
     {"codec", "regression", "phase", "spectrogram", "dataset", "prompt"},
     {"rollout"},
@@ -22,7 +22,7 @@ FLOORS = [
     {"trainer"},
     {"train", "predict"},
 ]
-FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition", "refiner", "rollout", "sampling"}
+FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition", "refiner", "rollout", "sampling", "drift"}
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 
 

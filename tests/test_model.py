@@ -316,11 +316,12 @@ def test_sequences_hear_frames_that_the_model_drew(trainer, frames):
     model = trainer.model
     torch.manual_seed(0)
     codes, vector, detail = model.codec.analyze(torch.from_numpy(np.tile(frames[:8], (4, 1, 1))))
-    mixed = model._with_drawn(codes, vector, detail, model._embed_reference(None, 32), None)
+    *mixed, drawn = model._with_drawn(codes, vector, detail, model._embed_reference(None, 32), None)
     for new, old in zip(mixed, (codes, vector, detail), strict=True):
         assert torch.equal(new[1::2], old[1::2]) and torch.equal(new[:, 0], old[:, 0])
     torch.testing.assert_close(mixed[1], model.codec.vector(mixed[0]) / model.codec.deviation, atol=1e-4, rtol=1e-4)
     changed = (mixed[2] != detail).any(-1)[::2, 1:].float().mean(1)
+    assert torch.equal((mixed[2] != detail).any(-1, keepdim=True), drawn)
     assert 0.3 < changed.mean() < 0.7  # a share of its own in each sequence, uniform
     assert changed.std() > 0.2
     assert mixed[2].isfinite().all() and not any(x.requires_grad for x in mixed)
@@ -369,7 +370,52 @@ def test_a_rollout_stays_between_the_softest_and_the_loudest(predictor, corpus):
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         frame, state = model.next_frame(state, temperature=3.0, generator=generator)
-        assert abs(float(model.codec.excess(frame - model.codec.balance))) < 0.01
+        level = float(model.codec.level(frame - model.codec.balance))
+        assert model.codec.softest - 0.01 < level < model.codec.loudest + 0.01
+
+
+@torch.inference_mode()
+def test_a_rollout_goes_no_farther_from_its_prompt_than_recordings(predictor, corpus):
+    """Held to the bounds measured on recordings, the last two of eight seconds are nearer to the prompt than
+    without any; held to none at all, the level and each component stay within half of what they were without."""
+    model = copy.deepcopy(predictor.model)
+    assert model.drift.isfinite().all() and (model.drift < 1e5).all() and 0 < model.level_drift.max() < 3
+    held = dataclasses.replace(predictor, model=model)
+    prompt = torch.stack([torch.from_numpy(corpus.recordings[0].read(i * 20000, 16000)) for i in range(8)])
+    n_frames = round(8 * held.config.featurizer.frame_rate)
+
+    def away() -> float:
+        frames = list(itertools.islice(held.frames(prompt, seed=1), n_frames))
+        last = model.codec.project(torch.stack(frames[-n_frames // 4 :], 1)).mean(1)
+        featurizer, heard = held._hear(prompt)
+        return float((last - model.codec.project(featurizer.log_magnitude(heard)).mean(1)).norm(dim=-1).mean())
+
+    usual = away()
+    model.drift.fill_(1e6)
+    model.level_drift.fill_(1e6)
+    free = away()
+    model.drift.zero_()
+    assert away() < 0.5 * free
+    assert usual < free
+
+
+@torch.inference_mode()
+def test_only_what_it_made_is_marked_as_drawn(predictor, corpus):
+    """The first frame of a rollout follows a recording; those after it follow frames of its own."""
+    model = copy.deepcopy(predictor.model)
+    featurizer, heard = predictor._hear(torch.from_numpy(corpus.recordings[0].read(20000, 16000))[None])
+    start = model.start(featurizer.join(featurizer.stft(heard)))
+
+    def rollout(mark: float) -> list:
+        model.drawn.fill_(mark)
+        state, frames, generator = start, [], torch.Generator().manual_seed(0)
+        for _ in range(2):
+            frame, state = model.next_frame(state, generator=generator)
+            frames.append(frame)
+        return frames
+
+    plain, marked = rollout(0.0), rollout(30.0)
+    assert torch.equal(plain[0], marked[0]) and not torch.equal(plain[1], marked[1])
 
 
 def test_n_frames_must_be_positive(predictor):

@@ -1,0 +1,97 @@
+"""How far a rollout has gone from its prompt, and the pull that keeps it where recordings stay.
+
+Each frame is drawn from the ones before, so errors add up: a rollout walks away from its prompt, to another
+instrument, another level or a hiss, farther than music does. Recordings tell how far that is: for each component
+and for the level, the distance between a prompt and what follows it some seconds later. What is beyond is drawn
+back, a little with each frame, so that the frames in between stay the model's own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+LAGS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # s after the prompt, for which distances are known
+MEMORY = 0.5  # s, in which a slow mean forgets all but 1 / e
+LEVEL_MEMORY = 0.25
+# Of what is beyond, with each frame. More, with these memories, and the rollout swings about the bound.
+PULL = 0.1
+QUANTILE = 0.7  # of the distances in recordings, which is the bound
+
+
+class Drift(NamedTuple):
+    """Where a rollout is, as a slow mean, and where its prompt was."""
+
+    origin: torch.Tensor  # mean of the prompt's frames [B, n_components]
+    slow: torch.Tensor  # [B, n_components]
+    origin_level: torch.Tensor  # of the prompt's last second, nepers [B, 1]
+    slow_level: torch.Tensor
+    n_frames: int  # since the prompt
+
+
+class Bounds(NamedTuple):
+    """What a rollout is held to."""
+
+    components: torch.Tensor  # [n_lags, n_components], in units of the frames given
+    level: torch.Tensor  # [n_lags], nepers
+    louder: torch.Tensor  # what one neper more is in the components [n_components]
+    frame_rate: float  # frames per second
+
+
+def start(frames: torch.Tensor, level: torch.Tensor, frame_rate: float) -> Drift:
+    """At the end of a prompt. Shape: frames ``[B, T, n_components]``, level ``[B, T, 1]``, nepers"""
+    level_memory = round(frame_rate)
+    return Drift(
+        frames.mean(1),
+        _recent(frames, MEMORY * frame_rate),
+        level[:, -level_memory:].mean(1),
+        _recent(level, LEVEL_MEMORY * frame_rate),
+        0,
+    )
+
+
+def follow(drift: Drift, frame: torch.Tensor, level: torch.Tensor, frame_rate: float) -> Drift:
+    """One frame later. Shape: frame ``[B, n_components]``, level ``[B, 1]``"""
+    return Drift(
+        drift.origin,
+        torch.lerp(drift.slow, frame, 1 / (1 + MEMORY * frame_rate)),
+        drift.origin_level,
+        torch.lerp(drift.slow_level, level, 1 / (1 + LEVEL_MEMORY * frame_rate)),
+        drift.n_frames + 1,
+    )
+
+
+def pull(drift: Drift, bounds: Bounds) -> torch.Tensor:
+    """What is to be taken from the next frame. Shape: ``[B, n_components]``"""
+    lag = sum(drift.n_frames >= lag * bounds.frame_rate for lag in LAGS[1:])
+    away, too_loud = drift.slow - drift.origin, drift.slow_level - drift.origin_level
+    most, level = bounds.components[lag], bounds.level[lag]
+    away, too_loud = away - away.clamp(-most, most), too_loud - too_loud.clamp(-level, level)
+    return PULL * torch.addcmul(away, too_loud, bounds.louder)
+
+
+def measure(frames: torch.Tensor, level: torch.Tensor, n_prompt: int, frame_rate: float):
+    """How far recordings go from their first ``n_prompt`` frames, by the same slow means.
+
+    Shape:
+        frames ``[n, T, n_components]``, level ``[n, T, 1]`` -> the :data:`QUANTILE` of the distances, ``[n_lags,
+        n_components]`` and ``[n_lags]``; a lag beyond T has the longest before it
+    """
+    drift, distances = start(frames[:, :n_prompt], level[:, :n_prompt], frame_rate), []
+    wanted = [round(lag * frame_rate) for lag in LAGS]
+    for i in range(n_prompt, frames.shape[1]):
+        drift = follow(drift, frames[:, i], level[:, i], frame_rate)
+        if drift.n_frames in wanted:
+            away = [drift.slow - drift.origin, drift.slow_level - drift.origin_level]
+            distances.append([x.abs().quantile(QUANTILE, dim=0) for x in away])
+    distances += distances[-1:] * (len(LAGS) - len(distances))
+    components, levels = zip(*distances, strict=True)
+    return torch.stack(components), torch.cat(levels)
+
+
+def _recent(values: torch.Tensor, memory: float) -> torch.Tensor:
+    """Mean with weights that fall by 1 / e in ``memory`` values. Shape: ``[B, T, n]`` -> ``[B, n]``"""
+    age = torch.arange(values.shape[1] - 1, -1, -1, device=values.device)
+    weights = torch.softmax(-age / memory, 0)
+    return (values * weights.view(1, -1, 1)).sum(1)

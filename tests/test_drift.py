@@ -1,0 +1,89 @@
+"""How far rollouts may go from their prompt."""
+
+import math
+
+import pytest
+import torch
+
+import drift
+
+FRAME_RATE = 40.0
+
+
+def walked(steps: torch.Tensor, bounds: drift.Bounds | None = None, n_prompt: int = 80) -> torch.Tensor:
+    """A walk ``[B, T, n]`` with these steps after a prompt of zeros, held to the bounds."""
+    frame = torch.zeros_like(steps[:, 0])
+    gone = drift.start(frame.unsqueeze(1).expand(-1, n_prompt, -1), torch.zeros(len(frame), n_prompt, 1), FRAME_RATE)
+    frames = []
+    for step in steps.unbind(1):
+        frame = frame + step - (0 if bounds is None else drift.pull(gone, bounds))
+        gone = drift.follow(gone, frame, frame.mean(-1, keepdim=True), FRAME_RATE)
+        frames.append(frame)
+    return torch.stack(frames, 1)
+
+
+def bounds(components: float, level: float = 1e6, n: int = 3) -> drift.Bounds:
+    n_lags = len(drift.LAGS)
+    return drift.Bounds(torch.full((n_lags, n), components), torch.full((n_lags,), level), torch.ones(n), FRAME_RATE)
+
+
+def test_inside_the_bounds_nothing_is_pulled():
+    gone = drift.start(torch.zeros(1, 80, 3), torch.zeros(1, 80, 1), FRAME_RATE)
+    gone = gone._replace(slow=torch.tensor([[0.9, -0.9, 0.0]]), slow_level=torch.tensor([[0.5]]))
+    assert not drift.pull(gone, bounds(1.0, 0.6)).any()
+    beyond = drift.pull(gone, bounds(0.4))
+    torch.testing.assert_close(beyond, drift.PULL * torch.tensor([[0.5, -0.5, 0.0]]))
+    too_loud = drift.pull(gone, bounds(1e6, 0.2))
+    torch.testing.assert_close(too_loud, torch.full((1, 3), drift.PULL * 0.3))
+
+
+def test_each_lag_has_its_bound():
+    gone = drift.start(torch.zeros(1, 80, 3), torch.zeros(1, 80, 1), FRAME_RATE)._replace(slow=torch.ones(1, 3) * 9)
+    grows = bounds(1e6)._replace(components=torch.arange(1.0, 8.0).unsqueeze(-1).expand(-1, 3))
+    for seconds, bound in ((0.4, 1), (0.5, 2), (1.9, 3), (2, 4), (5, 5), (15, 6), (16, 7), (3600, 7)):
+        at = gone._replace(n_frames=round(seconds * FRAME_RATE))
+        assert drift.pull(at, grows)[0, 0] == pytest.approx(drift.PULL * (9 - bound), rel=1e-5), seconds
+
+
+def test_what_drifts_is_held():
+    """A constant drift of 0.01 a frame ends 0.1 beyond its bound, where the pull equals it; a random walk stays
+    within the bound and 1.5 times its own spread in the memory's time, where without it goes six times as far."""
+    held = walked(torch.full((1, 2000, 3), 0.01), bounds(1.0))
+    torch.testing.assert_close(held[:, -1], torch.full((1, 3), 1.0 + 0.01 / drift.PULL), atol=0.02, rtol=0)
+    torch.manual_seed(0)
+    steps = 0.1 * torch.randn(64, 2000, 3)
+    free, held = walked(steps)[:, -500:].std(), walked(steps, bounds(0.0))[:, -500:].std()
+    assert free > 3.5 and held < 0.7
+
+
+def test_a_step_settles_without_swinging():
+    """After a leap the walk comes back to its bound and does not overshoot it by more than a fifth of the leap."""
+    leap = torch.zeros(1, 800, 3)
+    leap[:, 0] = 1.0
+    held = walked(leap, bounds(0.0))[0, :, 0]
+    assert held.min() > -0.45 and held[200:].abs().max() < 0.05
+
+
+def test_distances_of_recordings():
+    """Of pieces that are a prompt of zeros and then a level, the distances are those of the slow means."""
+    heights = torch.linspace(-1, 1, 21)
+    frames = torch.zeros(21, 80 + 700, 2)
+    frames[:, 80:] = heights.view(-1, 1, 1) * torch.tensor([1.0, 2.0])
+    components, level = drift.measure(frames, frames[..., :1], 80, FRAME_RATE)
+    at = float(heights.abs().quantile(drift.QUANTILE))
+    for i, lag in enumerate(drift.LAGS):
+        n, memory = round(lag * FRAME_RATE), 1 + drift.MEMORY * FRAME_RATE
+        reached = 1 - (1 - 1 / memory) ** n
+        torch.testing.assert_close(components[i], at * reached * torch.tensor([1.0, 2.0]), atol=1e-4, rtol=1e-4)
+    assert level[-1] == pytest.approx(at, abs=1e-3)
+    short, _ = drift.measure(frames[:, : 80 + 100], frames[:, : 80 + 100, :1], 80, FRAME_RATE)
+    torch.testing.assert_close(short[3:], components[3].expand(4, -1))  # a longer lag than there is has the last one
+
+
+def test_the_start_knows_the_end_of_the_prompt():
+    frames = torch.cat([torch.zeros(1, 100, 1), torch.ones(1, 60, 1)], 1)
+    gone = drift.start(frames, frames, FRAME_RATE)
+    assert gone.origin.item() == pytest.approx(60 / 160)
+    assert gone.origin_level.item() == 1.0  # the last second
+    memory = drift.MEMORY * FRAME_RATE
+    assert gone.slow.item() == pytest.approx(1 - math.exp(-60 / memory), abs=1e-3)
