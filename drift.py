@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 
 LAGS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # s after the prompt, for which distances are known
-MEMORY = 0.5  # s, in which a slow mean forgets all but 1 / e
-LEVEL_MEMORY = 0.25
-# Of what is beyond, with each frame. More, with these memories, and the rollout swings about the bound.
-PULL = 0.1
+# Of the components: s, in which their slow mean forgets all but 1 / e, and the share of what is beyond the bound that is
+# taken from each frame. A larger share, with such a memory, and the rollout swings about the bound.
+MEMORY, PULL = 0.5, 0.1
+LEVEL_MEMORY, LEVEL_PULL = 0.1, 0.3  # likewise of the level, which is off within a few frames
 QUANTILE = 0.7  # of the distances in recordings, which is the bound
 
 
@@ -68,7 +68,7 @@ def pull(drift: Drift, bounds: Bounds) -> torch.Tensor:
     away, too_loud = drift.slow - drift.origin, drift.slow_level - drift.origin_level
     most, level = bounds.components[lag], bounds.level[lag]
     away, too_loud = away - away.clamp(-most, most), too_loud - too_loud.clamp(-level, level)
-    return PULL * torch.addcmul(away, too_loud, bounds.louder)
+    return torch.addcmul(PULL * away, LEVEL_PULL * too_loud, bounds.louder)
 
 
 def measure(frames: torch.Tensor, level: torch.Tensor, n_prompt: int, frame_rate: float):

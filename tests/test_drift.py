@@ -34,7 +34,7 @@ def test_inside_the_bounds_nothing_is_pulled():
     beyond = drift.pull(gone, bounds(0.4))
     torch.testing.assert_close(beyond, drift.PULL * torch.tensor([[0.5, -0.5, 0.0]]))
     too_loud = drift.pull(gone, bounds(1e6, 0.2))
-    torch.testing.assert_close(too_loud, torch.full((1, 3), drift.PULL * 0.3))
+    torch.testing.assert_close(too_loud, torch.full((1, 3), drift.LEVEL_PULL * 0.3))
 
 
 def test_each_lag_has_its_bound():
