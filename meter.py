@@ -21,6 +21,11 @@ class Meter:
     beat_type: int = 4
 
     @property
+    def time_signature(self) -> tuple[int, int]:
+        """As it is written, above and below."""
+        return self.beats, self.beat_type
+
+    @property
     def bar_seconds(self) -> float:
         """Length of a bar."""
         return self.beats * 4 / self.beat_type * 60 / self.tempo
