@@ -150,8 +150,8 @@ class AudioFile:
                 block = block / gain
                 if fade:
                     block = block * _fade(first - start, len(block), n, fade * form.sample_rate)
-                if form.bits == 16:
-                    block = block + _dither(first, len(block), self._n_kept)
+                if form.bits == 16:  # libsndfile rounds down
+                    block = np.rint(32768 * block + _dither(first, len(block), self._n_kept)).astype(np.int16)
                 block = np.ascontiguousarray(np.broadcast_to(block, (len(block), form.channels)))
                 file.write(block)
 
@@ -188,11 +188,11 @@ class AudioFile:
 
 
 def _dither(first: int, n: int, n_channels: int) -> np.ndarray:
-    """Noise that makes the error of 16 bits independent of the music: triangular, of two steps from top to bottom
+    """Noise that makes the error of 16 bits independent of the music: triangular, of a step to either side
     (Lipshitz, Wannamaker and Vanderkooy 1992). The same at the same sample of any output. Shape: ``[n, n_channels]``"""
     index, skipped = divmod(first, BLOCK)
     uniform = np.random.default_rng(index).random((2, BLOCK, n_channels), np.float32)
-    return ((uniform[0] - uniform[1]) / 32767)[skipped : skipped + n]
+    return (uniform[0] - uniform[1])[skipped : skipped + n]
 
 
 def _fade(first: int, n: int, n_whole: int, length: float) -> np.ndarray:
