@@ -102,7 +102,8 @@ FORMATS = [("wav", 16), ("wav", 24), ("wav", 32), ("flac", 16), ("flac", 24)]
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("container, bits", FORMATS)
 def test_every_format_is_read_back(tmp_path, wide, container, bits, channels):
-    """Within a step, which libsndfile rounds down; at 16 bits, dithered, within one and a half. Nothing that sox or ffprobe would warn of."""
+    """Within a step, which libsndfile rounds down; at 16 bits, dithered, within one and a half. Nothing that sox or
+    ffprobe would warn of."""
     path, form = tmp_path / f"a.{container}", AudioFormat(container, bits, RATE, channels)
     n = write(path, wide, form, meter=METER, join=10001)
     info = soundfile.info(path)
