@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import torch
 
@@ -20,7 +21,7 @@ from meter import Meter
 from phase import CROSSFADE
 from predictor import Predictor
 from prompt import Prompt
-from spectrogram import spectrogram_png
+from spectrogram import column_hop, columns_png
 from transcription import Transcriber, to_midi
 
 
@@ -113,10 +114,13 @@ def write_picture(written: Written, config: FeaturizerConfig, title: str):
     """The spectrogram of what was written, as a PNG beside it, the join marked."""
     path = written.take.path
     with soundfile.SoundFile(os.fsencode(path)) as file:
-        rate = file.samplerate
-        waveform = torch.from_numpy(file.read(dtype="float32", always_2d=True).T)
-    framing = dataclasses.replace(config, sample_rate=rate)
-    _write(path.with_suffix(".png"), spectrogram_png(waveform, framing, title, written.join / rate or None))
+        framing, segments = dataclasses.replace(config, sample_rate=file.samplerate), []
+        for place in range(0, max(1, file.frames - framing.n_fft + 1), column_hop(file.frames, framing)):
+            file.seek(place)
+            segments.append(file.read(framing.n_fft, "float32", always_2d=True, fill_value=0).mean(1))
+    seconds, join = (n / framing.sample_rate for n in (written.n_samples, written.join))
+    png = columns_png(torch.from_numpy(np.stack(segments)), seconds, framing, title, join or None)
+    _write(path.with_suffix(".png"), png)
 
 
 def write_midi(written: Written, transcriber: Transcriber):

@@ -59,9 +59,10 @@ class Transcriber:
         margin, hop = (N_FRAMES - N_KEPT) // 2, N_KEPT * HOP_LENGTH  # a window's first and last frames are the worst
         n_windows = max(1, -(-len(waveform) // hop))
         padded = np.pad(waveform, (margin * HOP_LENGTH, n_windows * hop + N_SAMPLES - len(waveform)))
-        windows = np.stack([padded[i * hop : i * hop + N_SAMPLES] for i in range(n_windows)])[..., None]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, N_SAMPLES)[: n_windows * hop : hop, :, None]
         names = ["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"]  # note, onset; the third is the contour
-        parts = [self.session.run(names, {self.input: windows[i : i + 8]}) for i in range(0, n_windows, 8)]
+        batches = (np.ascontiguousarray(windows[i : i + 8]) for i in range(0, n_windows, 8))
+        parts = [self.session.run(names, {self.input: batch}) for batch in batches]
         n_frames, kept = len(waveform) // HOP_LENGTH, slice(margin, margin + N_KEPT)
         note, onset = (np.concatenate(p)[:, kept].reshape(-1, 88)[:n_frames] for p in zip(*parts, strict=True))
         return note, onset
