@@ -202,7 +202,7 @@ def main(argv=None) -> int:
     arguments = parse_arguments(argv)
     sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is unfinished is removed
-    return exit_status("predict.py", lambda: run(arguments, check(arguments)), "nothing was written")
+    return exit_status("predict.py", lambda: run(arguments, check(arguments)), "no unfinished file is left")
 
 
 class Stop:
@@ -255,7 +255,10 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
     from run_log import Progress
     from takes import plan, write_midi, write_picture, write_takes
 
-    transcribe = load_transcriber() if arguments.midi else None
+    if arguments.midi:
+        from transcription import Transcriber
+
+        transcriber = Transcriber()
     stop, progress, rolling = Stop(), Progress(), time.monotonic()
 
     def frames_done(n_done: int):
@@ -288,8 +291,8 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         origin = f"step {predictor.step}, seed {arguments.seed}{number}"
         if arguments.picture:
             write_picture(one, framing, f"{one.take.prompt.name}, {origin}")
-        if transcribe:
-            write_midi(one, transcribe)
+        if arguments.midi:
+            write_midi(one, transcriber)
         print(
             f"{one.take.path}: {one.n_samples / form.sample_rate:.1f} s, {one.n_new / form.sample_rate:.1f} s of them "
             f"new, by {origin}; {time.monotonic() - began:.1f} s"
@@ -333,13 +336,6 @@ def with_options(arguments: argparse.Namespace, meter: Meter | None) -> Meter | 
         return None
     beats = parse_time_signature(arguments.meter) if arguments.meter else (meter or Meter()).time_signature
     return Meter(arguments.tempo or meter.tempo, *beats)
-
-
-def load_transcriber():
-    """The transcriber of ``--midi``. Raises UserError where it is not installed."""
-    from transcription import Transcriber
-
-    return Transcriber()
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def score_meter(path: Path) -> Meter | None:
     song = pretty_midi.PrettyMIDI(os.fsdecode(path))
     tempo, signatures = song.get_tempo_changes()[1][-1], song.time_signature_changes
     last = (signatures[-1].numerator, signatures[-1].denominator) if signatures else (4, 4)
-    return Meter(float(tempo), *last)
+    return Meter.if_sane(float(tempo), *last)
 
 
 def play_chords(

@@ -98,10 +98,10 @@ def write_takes(
         prompts = [take.waveform for take in takes[::n_futures]]
         blocks = predictor.stream(prompts, n_frames, n_futures=n_futures, stopped=stopped, **sampling)
         for block in blocks:
-            for file, samples, skip in zip(files, block.cpu().numpy(), skipped, strict=True):
+            for file, samples, skip in zip(files, block.cpu().numpy(), skipped or [0] * len(takes), strict=True):
                 file.write(samples[..., skip:])
-            skipped = [0] * len(takes)
-        if any(file.n_samples <= join for file, join in zip(files, joins, strict=True)):
+            skipped = None
+        if skipped:
             raise KeyboardInterrupt
         for take, file, join in zip(takes, files, joins, strict=True):
             start = join if only_new else 0

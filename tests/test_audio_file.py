@@ -199,6 +199,8 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 def test_bars_last_as_long_as_they_are_written():
     assert Meter(120).bar_seconds == 2 and Meter(90, 6, 8).bar_seconds == 2 and Meter(60, 3, 4).bar_seconds == 3
     assert parse_time_signature(" 12/8 ") == (12, 8)
+    assert Meter.if_sane(96.0, 3, 4) == Meter(96, 3, 4)
+    assert not any(Meter.if_sane(*wrong) for wrong in ((6e7, 4, 4), (float("nan"), 4, 4), (96, 0, 4), (96, 4, 2**200)))
     for text in ("4/5", "0/4", "4", "4/4/4", "", "-3/4"):
         with pytest.raises(UserError, match="--meter"):
             parse_time_signature(text)
