@@ -113,7 +113,7 @@ class Predictor:
         Args:
             prompts: a batch of waveforms of one length, or a sequence of single ones of any lengths.
             n_futures: continuations of each prompt.
-            stopped: asked before each frame; once it is true, what has been made is the end.
+            stopped: asked with each frame; once it is true, what has been made is the end.
 
         Shape:
             prompts ``[B, n_samples]``, stereo ``[B, 2, n_samples]``, or B times one of them without the ``B``
