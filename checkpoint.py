@@ -146,7 +146,7 @@ def save_state(path, tensors: dict[str, torch.Tensor], info: dict):
     except OSError:
         pass  # a file system without links keeps no previous state
     os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def load_state(path) -> State:
@@ -216,7 +216,7 @@ def write_atomic(path: Path, blob: bytes):
     """Write ``blob`` to ``path`` so that a crash leaves the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(_write_temporary(path, blob), path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _write_temporary(path: Path, blob) -> Path:
@@ -232,7 +232,8 @@ def _write_temporary(path: Path, blob) -> Path:
     return temporary
 
 
-def _sync_folder(folder: Path):
+def sync_folder(folder: Path):
+    """Have what was renamed in ``folder`` on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from device import rollout_linear
 from featurizer import Featurizer
 from model_definition import build_model
 from phase import CROSSFADE, continue_waveform, lookahead
-from rollout import plain_linear
+from rollout import Layout, plain_linear
 
 BLOCK = 256  # frames between two calls of the phase repair
 MAX_PROMPT_SECONDS = 60  # of the prompt's end that the LSTM hears
@@ -90,10 +91,45 @@ class Predictor:
         Raises:
             ValueError: ``n_frames`` is not positive, or the prompt has other channels than the model.
         """
+        return rejoin(prompt.to(self.device), self.stream(prompt, n_frames, temperature, top_k, seed, progress))
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        prompts: torch.Tensor | Sequence[torch.Tensor],
+        n_frames: int,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+        n_futures: int = 1,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Iterator[torch.Tensor]:
+        """What :meth:`continue_` adds, block by block, in memory that does not depend on ``n_frames``.
+
+        Prompts of any lengths go on in one batch, each from what it alone makes the LSTM hear. A row's dice depend
+        on the seed, on its place and on the number of rows.
+
+        Args:
+            prompts: a batch of waveforms of one length, or a sequence of single ones of any lengths.
+            n_futures: continuations of each prompt.
+            stopped: asked with each frame; once it is true, what has been made is the end.
+
+        Shape:
+            prompts ``[B, n_samples]``, stereo ``[B, 2, n_samples]``, or B times one of them without the ``B``
+
+        Yields:
+            waveforms ``[B * n_futures, n]`` or ``[B * n_futures, 2, n]``, the futures of a prompt side by side.
+            The first begins with the prompt's last :data:`phase.CROSSFADE` samples, faded, see :func:`rejoin`.
+
+        Raises:
+            ValueError: ``n_frames`` is not positive, or a prompt has other channels than the model.
+        """
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
-        frames = self.frames(prompt, temperature, top_k, seed)
-        return self._sound(prompt, frames, n_frames, progress)
+        frames = self.frames(prompts, temperature, top_k, seed, n_futures=n_futures)
+        frames = itertools.takewhile(lambda _: not stopped(), frames)
+        return self._sound(self._ends(prompts).repeat_interleave(n_futures, 0), frames, n_frames, progress)
 
     @torch.inference_mode()
     def reconstruct(self, waveform: torch.Tensor, n_prompt: int, codec: bool = True, seed: int = 0) -> torch.Tensor:
@@ -120,23 +156,32 @@ class Predictor:
         frames = iter(true.unbind(1))
         if codec:
             frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
-        return self._sound(prompt, frames, true.shape[1] - lookahead(framing))
+        return rejoin(
+            prompt.to(self.device), self._sound(self._ends(prompt), frames, len(true[0]) - lookahead(framing))
+        )
 
-    def frames(self, prompt: torch.Tensor, temperature: float = 1.0, top_k: int = 0, seed: int = 0, true_codes=None):
+    def frames(
+        self, prompts, temperature: float = 1.0, top_k: int = 0, seed: int = 0, true_codes=None, n_futures: int = 1
+    ):
         """The frames that follow each prompt, one after another; without ``true_codes`` there is no end.
 
         Args:
+            prompts, n_futures: as of :meth:`stream`.
             true_codes: taken instead of drawn ones.
 
         Shape:
-            prompt ``[B, n_samples]``, stereo ``[B, 2, n_samples]``, true_codes ``[B, T, n_books]``
+            true_codes ``[B, T, n_books]``
 
         Yields:
-            log-magnitude ``[B, n_bins]``, with the phase beside it where the model predicts it
+            log-magnitude ``[B * n_futures, n_bins]``, with the phase beside it where the model predicts it
         """
-        featurizer, heard = self._hear(prompt)
-        generator = torch.Generator(heard.device).manual_seed(seed)
-        state = self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator)
+        generator, states = torch.Generator(self.device).manual_seed(seed), []
+        for batch in [prompts] if isinstance(prompts, torch.Tensor) else [prompt.unsqueeze(0) for prompt in prompts]:
+            featurizer, heard = self._hear(batch)
+            states.append(self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator))
+        state = join_states(states)
+        if n_futures > 1:
+            state = map_state(state, lambda x, dim: x.repeat_interleave(n_futures, dim))
         for codes in itertools.repeat({}) if true_codes is None else ({"true_codes": c} for c in true_codes.unbind(1)):
             frame, state = self.model.next_frame(state, temperature, top_k, generator, **codes)
             yield frame
@@ -155,15 +200,26 @@ class Predictor:
         padded = torch.nn.functional.pad(prompt, (max(0, n_heard - prompt.shape[-1]), 0))
         return Featurizer(framing, self.device), padded[..., -n_heard:].to(self.device)
 
-    def _sound(self, prompt: torch.Tensor, frames, n_frames: int, progress=None) -> torch.Tensor:
-        """The prompt, and the frames that an iterator gives, as a waveform, block by block."""
-        framing, (featurizer, heard) = self.config.featurizer, self._hear(prompt)
-        pieces, known, pending = [], heard[..., -framing.n_fft :], []
-        n_done = 0
+    def _ends(self, prompts) -> torch.Tensor:
+        """Of each prompt the last frame, which the phase goes on from. Shape: -> ``[B, n_fft]``, ``[B, 2, n_fft]``"""
+        batches = [prompts] if isinstance(prompts, torch.Tensor) else [prompt.unsqueeze(0) for prompt in prompts]
+        return torch.cat([self._hear(batch)[1][..., -self.config.featurizer.n_fft :] for batch in batches])
+
+    @torch.inference_mode()
+    def _sound(self, known: torch.Tensor, frames, n_frames: int, progress=None):
+        """The frames that an iterator gives as a waveform, block by block: as :meth:`stream`.
+
+        Args:
+            known: what is before them. Shape: ``[B, n_fft]`` or ``[B, 2, n_fft]``
+        """
+        framing, ahead, pending, n_done = self.config.featurizer, lookahead(self.config.featurizer), [], 0
+        featurizer = Featurizer(framing, self.device)
         while n_done < n_frames:
-            n_block = min(BLOCK, n_frames - n_done)
-            while len(pending) < n_block + lookahead(framing):
-                pending.append(next(frames))
+            wanted = min(BLOCK, n_frames - n_done)
+            pending += itertools.islice(frames, wanted + ahead - len(pending))
+            n_block = len(pending) - ahead  # fewer where the frames end
+            if n_block < 1:
+                break
             block = torch.stack(pending, dim=1)
             if self.model.predicts_phase and block.shape[-1] == 2 * framing.n_bins:
                 log_magnitude, phase = block.chunk(2, dim=-1)
@@ -171,18 +227,43 @@ class Predictor:
             else:
                 new = continue_waveform(featurizer, known, block)
             new = new[..., : CROSSFADE + n_block * framing.hop_length]
-            pieces.append(new)
             known = torch.cat([known[..., :-CROSSFADE], new], dim=-1)[..., -framing.n_fft :]
             pending = pending[n_block:]
             n_done += n_block
+            last = n_block < wanted or n_done == n_frames
+            yield new if last else new[..., :-CROSSFADE]
             if progress:
                 progress(n_done)
-        return _overlay(prompt.to(self.device), pieces)
+            if last:
+                break
 
 
-def _overlay(prompt: torch.Tensor, pieces: list[torch.Tensor]) -> torch.Tensor:
-    """Join pieces that each begin with a better version of the last CROSSFADE samples."""
+def rejoin(prompt: torch.Tensor, blocks) -> torch.Tensor:
+    """The prompt and the blocks of a stream, of which the first begins with a better version of its last
+    :data:`phase.CROSSFADE` samples, as one waveform. Shape: ``[..., n_samples]`` -> ``[..., more]``"""
     lead = max(0, CROSSFADE - prompt.shape[-1])  # a prompt shorter than the fade
-    whole = [torch.nn.functional.pad(prompt, (lead, 0))[..., :-CROSSFADE]]
-    whole += [piece[..., :-CROSSFADE] for piece in pieces[:-1]] + [pieces[-1]]
-    return torch.cat(whole, dim=-1)[..., lead:]
+    return torch.cat([prompt[..., :-CROSSFADE], *blocks], dim=-1)[..., lead:]
+
+
+def map_state(state, function):
+    """``function(tensor, dim of the batch)`` of each tensor of a rollout's state.
+
+    The batch is the first dimension of a state that is a tensor, and the last but one of those in a tuple; tensors
+    of a :class:`rollout.Layout`, which has no batch, and what is no tensor stay as they are.
+    """
+    return _map_states([state], lambda tensors, dim: function(tensors[0], dim))
+
+
+def join_states(states: Sequence):
+    """Rollout states of one model as that of one batch."""
+    return states[0] if len(states) == 1 else _map_states(states, torch.cat)
+
+
+def _map_states(states, function, dim: int = 0):
+    first = states[0]
+    if isinstance(first, torch.Tensor):
+        return function(states, dim)
+    if isinstance(first, Layout) or not isinstance(first, (tuple, list)):
+        return first
+    fields = [_map_states(field, function, -2) for field in zip(*states, strict=True)]
+    return type(first)(*fields) if hasattr(first, "_fields") else type(first)(fields)

@@ -7,6 +7,7 @@ import site
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import regex
 
 from corpus import SILENCE, Unusable, decode
 from errors import UserError
+from meter import Meter
 
 MAX_SECONDS = 600.0  # of an audio prompt
 SCORE_TIMEOUT = 30.0  # s for a score to be read and played
+_MIDI = regex.compile(r"\.midi?$", regex.IGNORECASE)
 _SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?)$", regex.IGNORECASE)
 
 
@@ -25,13 +28,32 @@ def is_score(path: Path) -> bool:
     return bool(_SCORE.search(path.name))
 
 
-def load_prompt(path, sample_rate: int, channels: int = 1) -> np.ndarray:
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
+    at its end, where they are known. ``name`` is that of its file without the suffix."""
+
+    name: str
+    waveform: np.ndarray
+    meter: Meter | None = None
+
+
+def load_prompt(
+    path,
+    sample_rate: int,
+    channels: int = 1,
+    soundfont: Path | None = None,
+    start: float | None = None,
+    stop: float | None = None,
+) -> np.ndarray:
     """The sound of a prompt.
 
     Args:
         path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi``) or any audio file.
         sample_rate: wanted, in Hz.
         channels: wanted, 1 or 2; a mono file is played on both.
+        soundfont: for scores, instead of :func:`default_soundfont`.
+        start, stop: seconds of an audio file, of which the rest is left out; scores are played as a whole.
 
     Returns:
         float32 ``[n_samples]``, stereo ``[2, n_samples]``. A score ends with its last note, audio where it ends.
@@ -48,29 +70,90 @@ def load_prompt(path, sample_rate: int, channels: int = 1) -> np.ndarray:
         raise UserError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
-    waveform = (play_score if is_score(path) else load_audio)(path, sample_rate, channels)
+    if is_score(path):
+        waveform = play_score(path, sample_rate, channels, soundfont)
+    else:
+        waveform = load_audio(path, sample_rate, channels, start, stop)
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
     return waveform
 
 
-def load_audio(path: Path, sample_rate: int, channels: int = 1) -> np.ndarray:
-    """Decode an audio prompt. Shape: ``[n_samples]`` float32, stereo ``[2, n_samples]``."""
-    blocks, n_samples = [], 0
+def load_audio(
+    path: Path, sample_rate: int, channels: int = 1, start: float | None = None, stop: float | None = None
+) -> np.ndarray:
+    """Decode an audio prompt, or its seconds from ``start`` to ``stop``. Shape: ``[n_samples]`` float32, stereo
+    ``[2, n_samples]``."""
+    blocks, n_samples, n_kept = [], 0, 0
+    first = round((start or 0) * sample_rate)
+    last = None if stop is None else round(stop * sample_rate)
     try:
         for block in decode(path, sample_rate, channels):
-            blocks.append(block)
+            kept = block[..., max(0, first - n_samples) : None if last is None else max(0, last - n_samples)]
             n_samples += block.shape[-1]
-            if n_samples > MAX_SECONDS * sample_rate:
-                raise UserError(f"{path}: longer than {MAX_SECONDS:.0f} s; cut it")
+            if kept.shape[-1]:
+                blocks.append(kept)
+                n_kept += kept.shape[-1]
+            if n_kept > MAX_SECONDS * sample_rate:
+                raise UserError(f"{path}: longer than {MAX_SECONDS:.0f} s; cut it, or take a part by --from and --to")
+            if last is not None and n_samples >= last:
+                break
     except Unusable as error:
         raise UserError(f"{path}: {error}; give a MusicXML, MIDI or audio file") from None
+    if not blocks and n_samples:
+        raise UserError(f"{path}: is {n_samples / sample_rate:.1f} s long; --from {start:g} is beyond its end")
     if not blocks:
         raise UserError(f"{path}: only {n_samples} samples long; give a longer prompt")
     return np.concatenate(blocks, axis=-1)
 
 
-def soundfont() -> str:
+def score_meter(path: Path) -> Meter | None:
+    """Tempo and time signature at the end of a MIDI file that :func:`play_score` has played."""
+    if not _MIDI.search(path.name):
+        return None
+    import pretty_midi
+
+    song = pretty_midi.PrettyMIDI(os.fsdecode(path))
+    tempo, signatures = song.get_tempo_changes()[1][-1], song.time_signature_changes
+    last = (signatures[-1].numerator, signatures[-1].denominator) if signatures else (4, 4)
+    return Meter.if_sane(float(tempo), *last)
+
+
+def play_chords(
+    text: str,
+    meter: Meter,
+    key: str | None,
+    instrument: str | None,
+    sample_rate: int,
+    channels: int = 1,
+    soundfont: Path | None = None,
+) -> np.ndarray:
+    """A typed chord progression as sound, see :func:`chords.progression`. Shape: as :func:`load_audio`
+
+    Raises:
+        UserError: a chord that is none, with its place.
+    """
+    from chords import progression, to_midi
+
+    blob = to_midi(progression(text, key), meter, instrument or "piano")
+    with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
+        path = Path(scratch) / "chords.mid"
+        path.write_bytes(blob)
+        return play_score(path, sample_rate, channels, soundfont)
+
+
+def check_soundfont(path: Path):
+    """Raise UserError where ``path`` is no SoundFont 2 or 3."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a .sf2 file to --soundfont") from None
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise UserError(f"{path}: not a soundfont; give a .sf2 file to --soundfont")
+
+
+def default_soundfont() -> str:
     """The General MIDI soundfont that the pretty_midi package carries."""
     from importlib.util import find_spec
 
@@ -80,12 +163,15 @@ def soundfont() -> str:
     return str(Path(package.origin).with_name("TimGM6mb.sf2"))
 
 
-def play_score(path: Path, sample_rate: int, channels: int = 1) -> np.ndarray:
+def play_score(path: Path, sample_rate: int, channels: int = 1, soundfont: Path | None = None) -> np.ndarray:
     """Read and play a score in a child process with limits. Shape: as :func:`load_audio`"""
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         out = Path(scratch) / "out.f32"
         script = Path(__file__).with_name("score.py")
-        command = [sys.executable, *map(str, (script, path, out, sample_rate, soundfont(), channels))]
+        command = [
+            sys.executable,
+            *map(str, (script, path, out, sample_rate, soundfont or default_soundfont(), channels)),
+        ]
         # music21 keeps its settings and caches under the home and temporary folders: a private one.
         environment = {**os.environ, "HOME": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
         environment["PYTHONUSERBASE"] = site.getuserbase()

@@ -28,13 +28,29 @@ def spectrogram_png(
     Returns:
         the bytes of a PNG file.
     """
+    waveform = waveform.reshape(-1, waveform.shape[-1]).mean(0)
+    n_samples = len(waveform)
+    waveform = torch.nn.functional.pad(waveform, (0, max(0, config.n_fft - n_samples)))
+    segments = waveform.unfold(0, config.n_fft, column_hop(n_samples, config))
+    return columns_png(segments, n_samples / config.sample_rate, config, title, join)
+
+
+def column_hop(n_samples: int, config: FeaturizerConfig) -> int:
+    """Samples from one column of a picture to the next: whole hops, since it has no more than some thousand columns."""
+    n_frames = 1 + max(0, n_samples - config.n_fft) // config.hop_length
+    return config.hop_length * max(1, n_frames // 3000)
+
+
+def columns_png(
+    segments: torch.Tensor, seconds: float, config: FeaturizerConfig, title: str = "", join: float | None = None
+) -> bytes:
+    """:func:`spectrogram_png` of ``seconds`` of a waveform, of which each column has its samples here, so that a long
+    one need not be in memory. Shape: segments ``[n_columns, n_fft]`` float32"""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    waveform, config = waveform.reshape(-1, waveform.shape[-1]).mean(0), dataclasses.replace(config, channels=1)
-    pad = max(0, config.n_fft - len(waveform))
-    log_magnitude = Featurizer(config).log_magnitude(torch.nn.functional.pad(waveform, (0, pad)))
-    power = (2 * log_magnitude).exp()
+    config = dataclasses.replace(config, channels=1)
+    power = (2 * Featurizer(config).log_magnitude(segments)[:, 0]).exp()
     top = config.sample_rate / 2
     functional = load_torchaudio()
     if functional is not None:
@@ -42,8 +58,6 @@ def spectrogram_png(
         power = power @ (bank / bank.sum(0).clamp(min=1e-8))
         mel_top = 2595 * np.log10(1 + top / 700)
     decibels = (10 / np.log(10)) * power.clamp(min=1e-12).log()
-    decibels = decibels[:: max(1, len(decibels) // 3000)]  # a picture has no more columns
-    seconds = len(waveform) / config.sample_rate
 
     figure = Figure(figsize=(9, 3.4), dpi=100, layout="constrained")
     axes = figure.add_subplot()

@@ -25,7 +25,7 @@ def write_chorales(folder: Path, minutes: float, progress=None) -> list[Path]:
     import soundfile
     from music21 import converter, corpus, midi, tempo
 
-    from prompt import soundfont
+    from prompt import default_soundfont
     from score import read_midi, synthesize
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def write_chorales(folder: Path, minutes: float, progress=None) -> list[Path]:
         song = read_midi(midi.translate.streamToMidiFile(score).writestr())
         for voice in song.instruments:
             voice.program = PROGRAMS[len(written) % len(PROGRAMS)]
-        waveform = synthesize(song, SAMPLE_RATE, soundfont())
+        waveform = synthesize(song, SAMPLE_RATE, default_soundfont())
         part = out.with_suffix(".tmp")
         soundfile.write(part, waveform / max(1.0, abs(waveform).max()), SAMPLE_RATE, format="FLAC")
         part.replace(out)

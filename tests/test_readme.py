@@ -10,6 +10,7 @@ import pytest
 import regex
 
 from conftest import ROOT, TINY
+from prompt import default_soundfont
 
 # What makes a command short; everything else runs as it stands.
 SHORTER = [
@@ -27,6 +28,9 @@ SHORTER = [
     ),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
     (r"bench.memory", "bench.memory --hours 2 --steps 2"),
+    (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 2 --seconds 2 --rounds 1"),
+    (r"--seconds 1800", "--seconds 18"),
+    (r"mine\.sf2", default_soundfont()),
     (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
     (r"^pip install .*", "true"),  # so it does for these
@@ -76,7 +80,9 @@ def test_command(clone, command):
         assert (clone / "out/demo/continuation.wav").stat().st_size > 1e6
         assert "continuation.png" in result.stdout
     for name in regex.findall(r"-o (\S+)", command):
-        assert (clone / name).stat().st_size > 10_000
+        path = clone / name
+        files = list(path.iterdir()) if path.is_dir() else list(clone.glob(f"{path.stem}*{path.suffix}"))
+        assert files and all(file.stat().st_size > 10_000 for file in files)
 
 
 def test_options_are_those_of_the_scripts():

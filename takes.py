@@ -1,0 +1,140 @@
+"""Prompts -> files with their continuations: one rollout for all, block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from audio_file import AudioFile, AudioFormat
+from checkpoint import write_atomic
+from config import FeaturizerConfig
+from errors import UserError
+from meter import Meter
+from phase import CROSSFADE
+from predictor import Predictor
+from prompt import Prompt
+from spectrogram import column_hop, columns_png
+from transcription import Transcriber, to_midi
+
+
+@dataclass(frozen=True)
+class Take:
+    """A file to be written.
+
+    ``waveform`` is its prompt at the level of the corpus, float32 ``[n_samples]`` or ``[2, n_samples]``, as all takes
+    of that prompt have it; ``seconds`` the length of the continuation.
+    """
+
+    path: Path
+    prompt: Prompt
+    waveform: torch.Tensor
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a take has become: samples at the output's rate, in the file and in the continuation; where in the file
+    it begins (0 without the prompt)."""
+
+    take: Take
+    n_samples: int
+    n_new: int
+    join: int
+
+
+def plan(predictor: Predictor, prompts: Sequence[Prompt], paths: Sequence[Path], seconds: Sequence[float]):
+    """The takes, of which each prompt has as many, side by side."""
+    n_futures, takes = len(paths) // len(prompts), []
+    for i, (prompt, length) in enumerate(zip(prompts, seconds, strict=True)):
+        waveform = predictor.match_level(torch.from_numpy(prompt.waveform).unsqueeze(0))[0]
+        takes += [Take(path, prompt, waveform, length) for path in paths[i * n_futures :][:n_futures]]
+    return takes
+
+
+def write_takes(
+    predictor: Predictor,
+    takes: Sequence[Take],
+    n_futures: int,
+    n_frames: int,
+    form: AudioFormat,
+    only_new: bool = False,
+    fade: float = 0.0,
+    loop: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+    **sampling,
+) -> list[Written]:
+    """Roll out all takes in one batch, and write their files in memory that does not depend on their length.
+
+    Args:
+        takes: from :func:`plan`, ``n_futures`` of each prompt.
+        n_frames: of the longest.
+        only_new: without the prompts.
+        fade, loop: as of :meth:`audio_file.AudioFile.finish`.
+        stopped: once it is true, the files end with what has been made; their loop is left out.
+        sampling: temperature, top_k, seed and progress, as of :meth:`predictor.Predictor.stream`.
+
+    Raises:
+        UserError: a file cannot be written; none is left behind.
+        KeyboardInterrupt: stopped before there was anything to write.
+    """
+    framing, rate, written = predictor.config.featurizer, form.sample_rate, []
+    joins = [round(take.waveform.shape[-1] * rate / framing.sample_rate) for take in takes]
+    lengths = [join + round(take.seconds * rate) for join, take in zip(joins, takes, strict=True)]
+    with contextlib.ExitStack() as stack:
+        files = []
+        for take, length in zip(takes, lengths, strict=True):
+            take.path.parent.mkdir(parents=True, exist_ok=True)
+            files.append(stack.enter_context(AudioFile(take.path, form, framing.sample_rate, length)))
+            files[-1].write(take.waveform[..., :-CROSSFADE].numpy())
+        skipped = [max(0, CROSSFADE - take.waveform.shape[-1]) for take in takes]  # of prompts shorter than that
+        prompts = [take.waveform for take in takes[::n_futures]]
+        blocks = predictor.stream(prompts, n_frames, n_futures=n_futures, stopped=stopped, **sampling)
+        for block in blocks:
+            for file, samples, skip in zip(files, block.cpu().numpy(), skipped or [0] * len(takes), strict=True):
+                file.write(samples[..., skip:])
+            skipped = None
+        if skipped:
+            raise KeyboardInterrupt
+        for take, file, join in zip(takes, files, joins, strict=True):
+            start = join if only_new else 0
+            n = file.finish(start, fade, take.prompt.meter, join, loop and not stopped())
+            written.append(Written(take, n, n - (join - start), join - start))
+    return written
+
+
+def write_picture(written: Written, config: FeaturizerConfig, title: str):
+    """The spectrogram of what was written, as a PNG beside it, the join marked."""
+    path = written.take.path
+    with soundfile.SoundFile(os.fsencode(path)) as file:
+        framing, segments = dataclasses.replace(config, sample_rate=file.samplerate), []
+        for place in range(0, max(1, file.frames - framing.n_fft + 1), column_hop(file.frames, framing)):
+            file.seek(place)
+            segments.append(file.read(framing.n_fft, "float32", always_2d=True, fill_value=0).mean(1))
+    seconds, join = (n / framing.sample_rate for n in (written.n_samples, written.join))
+    png = columns_png(torch.from_numpy(np.stack(segments)), seconds, framing, title, join or None)
+    _write(path.with_suffix(".png"), png)
+
+
+def write_midi(written: Written, transcriber: Transcriber):
+    """The notes heard in the continuation, as a MIDI file beside it: it begins where the file begins."""
+    path, meter = written.take.path, written.take.prompt.meter
+    with soundfile.SoundFile(os.fsencode(path)) as file:
+        file.seek(written.join)
+        waveform, rate = file.read(dtype="float32", always_2d=True).mean(1), file.samplerate
+    notes = transcriber.notes(waveform, rate)
+    _write(path.with_suffix(".mid"), to_midi(notes, meter or Meter(), written.join / rate))
+
+
+def _write(path: Path, blob: bytes):
+    try:
+        write_atomic(path, blob)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); free some disk space") from None
