@@ -141,8 +141,8 @@ class _PartReader:
     def close_endings(self, measures: list[Measure]):
         """Write the numbers of the brackets on all measures that they span."""
         at, current = {}, frozenset()
-        for key, kind, numbers in self.endings:
-            at.setdefault(key, []).append((kind, numbers))
+        for key, kind, text in self.endings:
+            at.setdefault(key, []).append((kind, text))
         for measure in measures:
             marks = at.get(id(measure), ())
             for kind, text in marks:
