@@ -113,7 +113,7 @@ def _tempi(sheet: Sheet, played) -> tuple[list[tuple[Fraction, float]], float]:
     marks: dict[Fraction, Direction] = {}
     for part in range(len(sheet.sounds)):
         for at, d in _directions(played, part):
-            if d.kind in ("tempo", "modulation") and (at not in marks or d.rank > marks[at].rank):
+            if d.kind in ("tempo", "modulation") and (at not in marks or d.rank >= marks[at].rank):
                 marks[at] = d
     out, now, first = [], DEFAULT_TEMPO, None
     for at in sorted(marks):
@@ -179,7 +179,8 @@ class _Player:
             lengths = [_written_length(grace, quarter) for grace in chord.after]
             shrink = min(1.0, _PLAIN * (end - onset) / max(sum(lengths), 1e-9))
             until = end - shrink * sum(lengths)
-            self._graces(chord.after, [shrink * length for length in lengths], until, level, at, n_pass)
+            lengths = [shrink * length for length in lengths]
+            self._graces(chord.after, lengths, until, level, at, n_pass, at + chord.length)
         sounding = []
         for written in chord.notes:
             if written.passes and n_pass not in written.passes:
@@ -222,7 +223,7 @@ class _Player:
             start = begin - sum(lengths)
             for note in notes:
                 note.duration = max(0.0, min(note.end, start) - note.onset)
-            self._graces(graces, lengths, start, level, at, n_pass)
+            self._graces(graces, lengths, start, level, at, n_pass, at)
             return begin
         lengths = [
             _written_length(grace, quarter) if grace.steal_following is None else grace.steal_following * (end - begin)
@@ -233,14 +234,18 @@ class _Player:
             limit = 0.9
         shrink = min(1.0, limit * (end - begin) / max(sum(lengths), 1e-9))
         lengths = [shrink * length for length in lengths]
-        self._graces(graces, lengths, begin, level, at, n_pass)
+        self._graces(graces, lengths, begin, level, at, n_pass, at)
         return begin + sum(lengths)
 
-    def _graces(self, graces: list[Grace], lengths: list[float], start: float, level: float, at: Fraction, n_pass: int):
+    def _graces(self, graces: list[Grace], lengths: list[float], start, level, at, n_pass, next_at: Fraction):
+        """Play grace notes one after the other from ``start``, in seconds; ``next_at`` is where a tie leads."""
         for grace, length in zip(graces, lengths, strict=True):
             for written in grace.notes:
                 if length > 0 and (not written.passes or n_pass in written.passes):
-                    self._add(written, start, start + written.gate * length, level, at)
+                    gate = 1.0 if written.tie_start else written.gate
+                    note = self._add(written, start, start + gate * length, level, at)
+                    if written.tie_start:
+                        self.open_ties.setdefault(written.pitch, []).append((next_at, "", note))
             start += length
 
     def _add(self, written: Written, first: float, last: float, level: float, at: Fraction) -> Note:

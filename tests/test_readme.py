@@ -27,6 +27,8 @@ SHORTER = [
     ),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
     (r"bench.memory", "bench.memory --hours 2 --steps 2"),
+    (r"bench.prompts", "bench.prompts --limit 2"),
+    (r"--cases 5000", "--cases 20"),
     (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
     (r"^pip install .*", "true"),  # so it does for these
