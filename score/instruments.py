@@ -52,7 +52,8 @@ def sounds_of(part, names: set[str]) -> dict[str, Sound]:
         key = "" if instrument is part else instrument.get("id", "")
         said = [instrument.findtext("instrument-sound", "").replace(".", " ")]
         said += [instrument.findtext("instrument-name", ""), *part_names]
-        midi = part.find(f"midi-instrument[@id={key!r}]") if key and "'" not in key else part.find("midi-instrument")
+        midis = part.findall("midi-instrument")
+        midi = next((m for m in midis if m.get("id") == key), None) if key else next(iter(midis), None)
         out[key] = _sound(midi, said, names)
     return out
 
@@ -71,7 +72,7 @@ def _sound(midi, said: list[str], names: set[str]) -> Sound:
         sound.pan = None if pan is None else round(64 + 63 * max(-90, min(90, pan)) / 90)
     if program is not None:
         sound.program = int(program) - 1
-        sound.drums = channel == 10
+        sound.drums = channel == 10 or (channel is None and sound.key is not None)
     elif channel == 10:
         sound.drums = True
     else:

@@ -69,14 +69,12 @@ class Loudness:
 
 
 def _wedges(directions) -> list[tuple[Fraction, Fraction, int]]:
-    """(begin, end, +1 or -1), one after the other. One without an end lasts to the next dynamic or hairpin."""
+    """(begin, end, +1 or -1), one after the other: each ends with its sign, or where another begins."""
     out, begun = [], None
     for at, d in directions:
-        ends = d.kind == "wedge" or (d.kind == "level" and begun is not None and at > begun[0] and d.rank == 0)
-        if begun is not None and ends and (d.kind == "wedge" or begun[2]):
-            if at > begun[0]:
-                out.append((begun[0], at, begun[1]))
-            begun = None
-        if d.kind == "wedge" and d.value != "stop":
-            begun = (at, 1 if d.value == "crescendo" else -1, False)
+        if d.kind != "wedge":
+            continue
+        if begun is not None and at > begun[0]:
+            out.append((begun[0], at, begun[1]))
+        begun = None if d.value == "stop" else (at, 1 if d.value == "crescendo" else -1)
     return out

@@ -69,6 +69,8 @@ class _PartReader:
         self.transposition: dict[str, int] = {}  # semitones, by staff
         self.doubling: dict[str, int] = {}  # an octave, by staff
         self.endings: list[tuple[int, str, str]] = []  # measure, start or stop, numbers
+        self.past: list[list[Chord]] = []  # chords of the measures before
+        self.repeated = 0  # under a percent sign: of how many measures before
 
     def read(self, element, measure: Measure):
         """One ``<measure>`` into ``measure``."""
@@ -85,6 +87,9 @@ class _PartReader:
             owner = next((c for c in reversed(self.chords) if c.voice == voice and c.notes), None)
             if owner is not None:
                 owner.after.extend(graces)
+        if 0 < self.repeated <= len(self.past) and not any(chord.notes for chord in self.chords):
+            self.chords = measure.chords[self.index] = self.past[-self.repeated]
+        self.past.append(self.chords)
         measure.length = max(measure.length, self.furthest)
         measure.meter = measure.meter or self.meter
 
@@ -121,6 +126,9 @@ class _PartReader:
         time = element.find("time")
         if time is not None and time.find("beats") is not None:
             self.meter = _meter(time)
+        repeat = element.find("measure-style/measure-repeat")
+        if repeat is not None:
+            self.repeated = (_integer(repeat.text, 8) or 1) if repeat.get("type") == "start" else 0
         for transpose in element.findall("transpose"):
             staff = transpose.get("number", "")
             chromatic = _integer(transpose.findtext("chromatic"), 60)
@@ -134,7 +142,8 @@ class _PartReader:
             if repeat.get("direction") == "forward":
                 marks.forward = True
             else:
-                marks.backward = max(marks.backward, _integer(repeat.get("times"), 1_000_000) or 2, 2)
+                marks.backward = max(marks.backward, _integer(repeat.get("times"), 1_000_000) or 2)
+                marks.after_jump |= repeat.get("after-jump") == "yes"
         for ending in element.findall("ending"):
             self.endings.append((id(self.measure), ending.get("type", ""), ending.get("number", "")))
 
@@ -148,7 +157,6 @@ class _PartReader:
             for kind, text in marks:
                 if kind == "start":
                     current = numbers(text)
-                    measure.marks.begins_ending = bool(current)
             if current:
                 measure.marks.ending = measure.marks.ending | current
             if any(kind != "start" for kind, _ in marks) or measure.marks.backward:
@@ -185,12 +193,15 @@ class _PartReader:
             length = min(length, Fraction(4 * self.meter[0], self.meter[1]))  # some write four quarters in any meter
         if in_chord and isinstance(self.last, Chord):
             chord = self.last
+            if length != chord.length:  # a shorter or longer note of the same chord
+                chord = Chord(chord.position, length, [], voice, staff)
+                self.chords.append(chord)
         else:
             dotted = element.find("dot") is not None
             chord = Chord(self.position, length, [], voice, staff, dotted, before=self.graces.pop(voice, []))
             self.chords.append(chord)
             self._move(length)
-        self.last = chord
+            self.last = chord
         chord.fermata |= any(n.find("fermata") is not None for n in notations)
         chord.notes.extend(self._written(element, staff, notations, chord.position))
 
@@ -225,6 +236,7 @@ class _PartReader:
             for mark in (m for group in notation.findall("articulations") for m in group):
                 written.gate = min(written.gate, _GATES.get(mark.tag, 1.0))
                 written.accent += _ACCENTS.get(mark.tag, 0)
+            written.stroke = written.stroke or _stroke(element, notation)
         if element.get("dynamics"):
             written.velocity = 0.9 * _finite(element.get("dynamics"), "dynamics")
         written.attack, written.release = (
@@ -255,7 +267,8 @@ class _PartReader:
             if not 0 <= sounding <= 127:
                 raise BadScore(f"has a note ({step}{octave}) that is too low or too high to be heard; export it again")
             return sounding
-        if unpitched is not None and sound.drums:
+        if unpitched is not None:
+            sound.drums = True  # whatever its name
             return drum_at(unpitched.findtext("display-step", "").strip(), unpitched.findtext("display-octave", ""))
         return None
 
@@ -290,6 +303,16 @@ def _by_type(element) -> Fraction:
     """The length of a note's head and dots, in quarters; an eighth where it has no type."""
     length = Fraction(1, 2) ** _LENGTHS.get(element.findtext("type", "eighth").strip(), 1)
     return length * (2 - Fraction(1, 2) ** min(4, len(element.findall("dot"))))
+
+
+def _stroke(element, notation) -> Fraction | None:
+    """The strokes of a tremolo on one note: each slash halves, as each flag of the note does."""
+    tremolo = notation.find("ornaments/tremolo")
+    if tremolo is None or tremolo.get("type", "single") != "single":
+        return None
+    slashes = min(5, _integer(tremolo.text, 8))
+    flags = max(0, min(4, _LENGTHS.get(element.findtext("type", "quarter").strip(), 0)))
+    return Fraction(1, 2) ** (slashes + flags) if slashes > 0 else None
 
 
 def _fraction(text: str, what: str) -> Fraction:

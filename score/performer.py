@@ -9,6 +9,7 @@ The conventions, where ``<sound>`` and the attributes of notes say nothing else 
   65 ms each, as in MuseScore, without one their written value (C. P. E. Bach, Versuch, 1753). Behind the last note of
   a measure they take it from that note. ``steal-time-previous`` puts them before the beat.
 - A tie joins with the next note of its pitch in its part, in playing order, over repeats too.
+- A tremolo on one note is that many notes: three slashes are thirty-seconds.
 - A pedal lets notes of the part sound until it is lifted, or the pitch is struck again.
 - Chord symbols are played where no note sounds in the whole score.
 """
@@ -192,6 +193,9 @@ class _Player:
             elif not written.tie_start:
                 last = first + written.gate * (until - first)
             last = max(first, last)
+            if written.stroke and chord.length:
+                self._tremolo(written, first, last, int(chord.length / written.stroke), level, at)
+                continue
             note = self._tied(written, at, chord.voice) if written.tie_stop else None
             if note is None:
                 note = self._add(written, first, last, level, at)
@@ -201,6 +205,13 @@ class _Player:
             if written.tie_start:
                 self.open_ties.setdefault(written.pitch, []).append((at + chord.length, chord.voice, note))
         self.previous[chord.voice] = (sounding, begin, end)
+
+    def _tremolo(self, written: Written, first: float, last: float, n_strokes: int, level: float, at: Fraction):
+        n_strokes = max(1, n_strokes)
+        check_count(len(self.out.notes) + len(self.notes) + n_strokes)
+        step = (last - first) / n_strokes
+        for i in range(n_strokes):
+            self._add(written, first + i * step, first + (i + 1) * step, level, at)
 
     def _tied(self, written: Written, at: Fraction, voice: str) -> Note | None:
         """The note that this one goes on from, if possible of the same voice."""

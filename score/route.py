@@ -43,7 +43,7 @@ def route(marks: list[Marks]) -> list[tuple[int, int]]:
             if target is not None:
                 i, section, n_pass, jumped = target, target, 1, False
                 continue
-        if here.backward and not jumped:
+        if here.backward and (not jumped or here.after_jump):
             passes = last[i] if here.ending else here.backward
             if n_pass < passes:
                 n_pass, i = n_pass + 1, section

@@ -21,6 +21,7 @@ class Written:
     release: Fraction | None = None
     passes: frozenset[int] = frozenset()  # of a repeat; none: all
     pizzicato: bool | None = None
+    stroke: Fraction | None = None  # of a tremolo on one note, quarters
 
 
 @dataclass(slots=True)
@@ -73,8 +74,8 @@ class Marks:
 
     forward: bool = False
     backward: int = 0  # how often the section is played; 0: no repeat sign
+    after_jump: bool = False  # the repeat is taken after D.C. and D.S. too
     ending: frozenset[int] = frozenset()
-    begins_ending: bool = False
     segno: set[str] = field(default_factory=set)
     coda: set[str] = field(default_factory=set)
     to_coda: str | None = None
