@@ -213,6 +213,8 @@ def main() -> int:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{arguments.seed}-{case}.{kind}").write_bytes(blob)
             print(f"case {case}: {what}\n{said}", file=sys.stderr)
+        if (case + 1) % 250 == 0:
+            print(f"{case + 1} cases: {dict(sum(counts.values(), collections.Counter()))}", file=sys.stderr)
     outcomes = sorted(set().union(*counts.values()))
     table(
         [(kind, sum(c.values()), *(c[o] for o in outcomes)) for kind, c in counts.items()], ("kind", "cases", *outcomes)

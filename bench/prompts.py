@@ -42,7 +42,9 @@ def others() -> list[Path]:
 def measure(name: str, paths: list[Path], reasons: collections.Counter) -> tuple:
     """A row of the table; reasons of refusals are counted with their numbers left out."""
     seconds, slowest, longest, heard, refused = 0.0, (0.0, ""), 0.0, 0.0, 0
-    for path in paths:
+    for i, path in enumerate(paths):
+        if i % 25 == 0:
+            print(f"{name}: {i} of {len(paths)}, {refused} refused", file=sys.stderr)
         begin, used = time.perf_counter(), processor_seconds()
         try:
             heard += prompt.load(path, RATE, 2).waveform.shape[-1] / RATE
