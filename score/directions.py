@@ -34,33 +34,36 @@ _FIRST_TEMPO = regex.compile(r"^\W*tempo (i|1|1o|primo)\W*$", regex.IGNORECASE)
 FIRST_TEMPO = 0.0  # as the value of a tempo: back to the first
 
 
-def read_direction(element, position: Fraction, marks: Marks, out: list[Direction]):
-    """A ``<direction>``: into ``marks`` where it leads elsewhere, else into ``out``."""
+def read_direction(element, position: Fraction, sound_at: Fraction, marks: Marks, out: list[Direction]):
+    """A ``<direction>``: into ``marks`` where it leads elsewhere, else into ``out``; ``sound_at`` is its sound's place."""
     sound, staff = element.find("sound"), element.findtext("staff", "")
-    jumps = sound is not None and any(sound.get(key) for key in ("dacapo", "dalsegno", "tocoda", "fine", "coda"))
-    tempo_known = sound is not None and sound.get("tempo") is not None
-    for kind in (kind for group in element.findall("direction-type") for kind in group):
+    kinds = [kind for group in element.findall("direction-type") for kind in group]
+    text = " ".join((kind.text or "").strip() for kind in kinds if kind.tag == "words").strip()[:81]
+    coda_sign = any(kind.tag == "coda" for kind in kinds)
+    if sound is not None and any(sound.get(key) for key in ("dacapo", "dalsegno", "tocoda", "fine", "coda")):
+        leads = True
+    else:
+        leads = _jump(text, coda_sign, marks)
+    for kind in kinds:
         if kind.tag == "dynamics":
             read_dynamics(kind, position, staff, None if sound is None else sound.get("dynamics"), out)
         elif kind.tag == "wedge" and kind.get("type") in ("crescendo", "diminuendo", "stop"):
-            out.append(Direction(position, "wedge", kind.get("type"), staff, kind.get("number", "1")))
+            out.append(Direction(position, "wedge", kind.get("type"), staff))
         elif kind.tag == "pedal" and kind.get("type") in ("start", "stop", "change"):
             if sound is None or sound.get("damper-pedal") is None:
                 out.extend(_pedal(position, kind.get("type") == "stop", kind.get("type") == "change"))
         elif kind.tag == "metronome":
             _metronome(kind, position, out)
-        elif kind.tag == "segno":
+        elif kind.tag == "segno" and not leads:
             marks.segno.add((sound.get("segno") if sound is not None else None) or "")
-        elif kind.tag == "coda" and not jumps:
+        elif kind.tag == "coda" and not leads:
             marks.coda.add("")
-        elif kind.tag == "words":
-            _words(kind.text or "", position, marks, out, tempo_known, jumps)
+    _words(text, position, out, tempo_known=sound is not None and sound.get("tempo") is not None)
     if sound is not None:
-        shift = element.findtext("sound/offset")
-        read_sound(sound, position, marks, out, staff, in_direction=shift is None)
+        read_sound(sound, sound_at, marks, out, staff)
 
 
-def read_sound(element, position: Fraction, marks: Marks, out: list[Direction], staff: str = "", in_direction=False):
+def read_sound(element, position: Fraction, marks: Marks, out: list[Direction], staff: str = ""):
     """A ``<sound>`` element."""
     from score.musicxml import numbers
 
@@ -72,7 +75,7 @@ def read_sound(element, position: Fraction, marks: Marks, out: list[Direction], 
     if element.get("tempo") is not None:
         add("tempo", _tempo(element.get("tempo")), rank=3)
     stressed = any(d.kind == "stress" and d.position == position and d.rank == 2 for d in out)
-    if element.get("dynamics") is not None and not (in_direction and stressed):
+    if element.get("dynamics") is not None and not stressed:
         add("level", 0.9 * _amount(element.get("dynamics"), 0, 400), rank=2)
     pedal = element.get("damper-pedal")
     if pedal is not None:
@@ -137,26 +140,29 @@ def _metronome(element, position: Fraction, out: list[Direction]):
         out.append(Direction(position, "modulation", units[1] / units[0], rank=2))
 
 
-def _words(text: str, position: Fraction, marks: Marks, out: list[Direction], tempo_known: bool, jumps: bool):
-    """Jumps and tempo as words, where no ``<sound>`` says them."""
-    text = text.strip()
-    if not text or len(text) > 80:
-        return
-    if not jumps:
-        if _DA_CAPO.search(text):
-            marks.da_capo = True
-        elif _DAL_SEGNO.search(text):
-            marks.dal_segno = ""
-        elif _TO_CODA.search(text):
-            marks.to_coda = ""
-        elif text.strip(" .:").lower() == "coda":
+def _jump(text: str, coda_sign: bool, marks: Marks) -> bool:
+    """Jumps as words, where no ``<sound>`` says them. Whether the words are one: signs beside them are no aims then."""
+    if _DA_CAPO.search(text):
+        marks.da_capo = True
+    elif _DAL_SEGNO.search(text):
+        marks.dal_segno = ""
+    elif _TO_CODA.search(text) or (coda_sign and text.lower() == "to"):
+        marks.to_coda = ""
+    elif _FINE.search(text):
+        marks.fine = True
+    else:
+        if text.strip(" .:").lower() == "coda":
             marks.coda.add("")
-        elif _FINE.search(text):
-            marks.fine = True
+        return False
+    return True
+
+
+def _words(text: str, position: Fraction, out: list[Direction], tempo_known: bool):
+    """Tempo and plucking as words."""
     low = text.lower().strip(" .,:()")
     if low in ("pizz", "pizzicato", "arco"):
         out.append(Direction(position, "pizzicato", low != "arco"))
-    if tempo_known:
+    if tempo_known or len(text) > 80:
         return
     if _FIRST_TEMPO.search(text):
         out.append(Direction(position, "tempo", FIRST_TEMPO, rank=1))

@@ -172,7 +172,10 @@ class _PartReader:
         shift = Fraction(0)
         if offset is not None and offset.get("sound") == "yes":
             shift = self._quarters(offset, "", None) or shift
-        read_direction(element, max(Fraction(0), self.position + shift), self.measure.marks, self.directions)
+        at = max(Fraction(0), self.position + shift)
+        own = self._quarters(element, "sound/offset", None)
+        sound_at = at if own is None else max(Fraction(0), self.position + own)
+        read_direction(element, at, sound_at, self.measure.marks, self.directions)
 
     def _sound(self, element):
         shift = self._quarters(element, "offset", None) or Fraction(0)
