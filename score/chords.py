@@ -18,7 +18,7 @@ def add_chords(sheet: Sheet) -> None:
     for part in parts[:1]:
         for measure in sheet.measures:
             symbols = sorted(measure.harmonies.get(part, ()), key=lambda symbol: symbol[0])
-            ends = [at for at, _ in symbols[1:]] + [measure.length]
+            ends = [*(at for at, _ in symbols[1:]), measure.length][: len(symbols)]
             chords = [_chord(e, at, end - at) for (at, e), end in zip(symbols, ends, strict=True) if end > at]
             if not symbols or symbols[0][0] > 0:
                 chords.insert(0, _held(sheet, measure, part, symbols))
