@@ -35,7 +35,7 @@ FIRST_TEMPO = 0.0  # as the value of a tempo: back to the first
 
 
 def read_direction(element, position: Fraction, sound_at: Fraction, marks: Marks, out: list[Direction]):
-    """A ``<direction>``, its ``<sound>`` at ``sound_at``: where it leads elsewhere into ``marks``, else into ``out``."""
+    """A ``<direction>``: where it leads elsewhere to ``marks``, else to ``out``; its ``<sound>`` at ``sound_at``."""
     sound, staff = element.find("sound"), element.findtext("staff", "")
     kinds = [kind for group in element.findall("direction-type") for kind in group]
     text = " ".join((kind.text or "").strip() for kind in kinds if kind.tag == "words").strip()[:81]
