@@ -26,7 +26,8 @@ def chorales() -> list[Path]:
     """The files of chorales 1 to 371."""
     from music21 import corpus
 
-    works = [corpus.getWork(name) for name in corpus.chorales.Iterator(returnType="filename")]
+    names = corpus.chorales.Iterator(returnType="filename")
+    works = [corpus.getWork(name, fileExtensions=[".mxl"]) for name in names]
     # One of them is there in two versions.
     return [Path(work[0] if isinstance(work, list) else work) for work in works]
 
