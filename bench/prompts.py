@@ -96,8 +96,9 @@ def main():
     table(rows, head)
     for reason, count in reasons.most_common():
         print(f"{count} x {reason}")
-    speeds = ", ".join(f"{player_speed(groups['chorales'][:10], rate):.0f} at {rate} Hz" for rate in (22050, 44100))
-    print(f"player alone, times real time, 10 chorales: {speeds}")
+    some = groups["chorales"][: min(10, arguments.limit or 10)]
+    speeds = ", ".join(f"{player_speed(some, rate):.0f} at {rate} Hz" for rate in (22050, 44100))
+    print(f"player alone, times real time, {len(some)} chorales: {speeds}")
 
 
 if __name__ == "__main__":
