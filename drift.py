@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 
 LAGS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # s after the prompt, for which distances are known
-# Of the components: s, in which their slow mean forgets all but 1 / e, and the share of what is beyond the bound that is
-# taken from each frame. A larger share, with such a memory, and the rollout swings about the bound.
+# Of the components: s, in which their slow mean forgets all but 1 / e, and the share of what is beyond the bound that
+# is taken from each frame. A larger share, with such a memory, and the rollout swings about the bound.
 MEMORY, PULL = 0.5, 0.1
 LEVEL_MEMORY, LEVEL_PULL = 0.1, 0.3  # likewise of the level, which is off within a few frames
 QUANTILE = 0.7  # of the distances in recordings, which is the bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -314,19 +315,18 @@ def load_prompts(arguments: argparse.Namespace, framing) -> list:
     Raises:
         UserError: one of them cannot be played, or has no tempo.
     """
-    from prompt import Prompt, load_prompt, play_chords, score_meter
+    from prompt import load, load_chords
 
     sound, prompts = (framing.sample_rate, framing.channels, arguments.soundfont), []
     for path in arguments.prompts:
-        waveform = load_prompt(path, *sound, arguments.start, arguments.stop)
-        meter = with_options(arguments, score_meter(path))
+        prompt = load(path, *sound, arguments.start, arguments.stop)
+        meter = with_options(arguments, prompt.meter)
         if arguments.bars and meter is None:
             raise UserError(f"{path}: has no tempo that bars could be counted in; give it by --tempo")
-        prompts.append(Prompt(path.stem, waveform, meter))
+        prompts.append(dataclasses.replace(prompt, meter=meter))
     if arguments.chords is not None:
         meter = with_options(arguments, Meter())
-        waveform = play_chords(arguments.chords, meter, arguments.key, arguments.instrument, *sound)
-        prompts.append(Prompt(TYPED, waveform, meter))
+        prompts.append(load_chords(arguments.chords, meter, arguments.key, arguments.instrument, *sound, name=TYPED))
     return prompts
 
 

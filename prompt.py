@@ -1,7 +1,8 @@
-"""MusicXML, MIDI or audio -> waveform of a prompt."""
+"""MusicXML, MIDI, audio or typed chords -> waveform of a prompt, and its tempo and time signature."""
 
 from __future__ import annotations
 
+import json
 import os
 import site
 import subprocess
@@ -19,7 +20,6 @@ from meter import Meter
 
 MAX_SECONDS = 600.0  # of an audio prompt
 SCORE_TIMEOUT = 30.0  # s for a score to be read and played
-_MIDI = regex.compile(r"\.midi?$", regex.IGNORECASE)
 _SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?)$", regex.IGNORECASE)
 
 
@@ -31,32 +31,39 @@ def is_score(path: Path) -> bool:
 @dataclass(frozen=True)
 class Prompt:
     """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
-    at its end, where they are known. ``name`` is that of its file without the suffix."""
+    at its end: of audio, and where no bar can be counted by them, None. ``name`` is that of its file without the
+    suffix."""
 
     name: str
     waveform: np.ndarray
     meter: Meter | None = None
 
 
-def load_prompt(
+def load_prompt(path, sample_rate: int, channels: int = 1, soundfont=None, start=None, stop=None) -> np.ndarray:
+    """The waveform of :func:`load`."""
+    return load(path, sample_rate, channels, soundfont, start, stop).waveform
+
+
+def load(
     path,
     sample_rate: int,
     channels: int = 1,
-    soundfont: Path | None = None,
+    soundfont: str | Path | None = None,
     start: float | None = None,
     stop: float | None = None,
-) -> np.ndarray:
+) -> Prompt:
     """The sound of a prompt.
 
     Args:
         path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi``) or any audio file.
         sample_rate: wanted, in Hz.
         channels: wanted, 1 or 2; a mono file is played on both.
-        soundfont: for scores, instead of :func:`default_soundfont`.
+        soundfont: an SF2 file that plays scores; default: :func:`general_midi`.
         start, stop: seconds of an audio file, of which the rest is left out; scores are played as a whole.
 
     Returns:
-        float32 ``[n_samples]``, stereo ``[2, n_samples]``. A score ends with its last note, audio where it ends.
+        float32 ``[n_samples]``, stereo ``[2, n_samples]``; a score ends with its last note, audio where it ends. A
+        score without tempo and time signature has 120 and 4/4.
 
     Raises:
         UserError: missing, unreadable, empty, silent, too long or hostile.
@@ -71,12 +78,12 @@ def load_prompt(
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
     if is_score(path):
-        waveform = play_score(path, sample_rate, channels, soundfont)
+        waveform, meter = play_score(path, sample_rate, channels, soundfont)
     else:
-        waveform = load_audio(path, sample_rate, channels, start, stop)
+        waveform, meter = load_audio(path, sample_rate, channels, start, stop), None
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
-    return waveform
+    return Prompt(path.stem, waveform, meter)
 
 
 def load_audio(
@@ -107,28 +114,17 @@ def load_audio(
     return np.concatenate(blocks, axis=-1)
 
 
-def score_meter(path: Path) -> Meter | None:
-    """Tempo and time signature at the end of a MIDI file that :func:`play_score` has played."""
-    if not _MIDI.search(path.name):
-        return None
-    import pretty_midi
-
-    song = pretty_midi.PrettyMIDI(os.fsdecode(path))
-    tempo, signatures = song.get_tempo_changes()[1][-1], song.time_signature_changes
-    last = (signatures[-1].numerator, signatures[-1].denominator) if signatures else (4, 4)
-    return Meter.if_sane(float(tempo), *last)
-
-
-def play_chords(
+def load_chords(
     text: str,
     meter: Meter,
     key: str | None,
     instrument: str | None,
     sample_rate: int,
     channels: int = 1,
-    soundfont: Path | None = None,
-) -> np.ndarray:
-    """A typed chord progression as sound, see :func:`chords.progression`. Shape: as :func:`load_audio`
+    soundfont: str | Path | None = None,
+    name: str = "chords",
+) -> Prompt:
+    """A typed chord progression, see :func:`chords.progression`.
 
     Raises:
         UserError: a chord that is none, with its place.
@@ -139,21 +135,10 @@ def play_chords(
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         path = Path(scratch) / "chords.mid"
         path.write_bytes(blob)
-        return play_score(path, sample_rate, channels, soundfont)
+        return Prompt(name, play_score(path, sample_rate, channels, soundfont)[0], meter)
 
 
-def check_soundfont(path: Path):
-    """Raise UserError where ``path`` is no SoundFont 2 or 3."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(12)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a .sf2 file to --soundfont") from None
-    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
-        raise UserError(f"{path}: not a soundfont; give a .sf2 file to --soundfont")
-
-
-def default_soundfont() -> str:
+def general_midi() -> str:
     """The General MIDI soundfont that the pretty_midi package carries."""
     from importlib.util import find_spec
 
@@ -163,17 +148,41 @@ def default_soundfont() -> str:
     return str(Path(package.origin).with_name("TimGM6mb.sf2"))
 
 
-def play_score(path: Path, sample_rate: int, channels: int = 1, soundfont: Path | None = None) -> np.ndarray:
-    """Read and play a score in a child process with limits. Shape: as :func:`load_audio`"""
+def check_soundfont(path: str | Path) -> str:
+    """The absolute path of a soundfont that can be played.
+
+    Raises:
+        UserError: missing, not SF2, or of compressed samples (SF3).
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+            body = file.read(1 << 20)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a soundfont, FILE.sf2") from None
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise UserError(f"{path}: is no soundfont; give an SF2 file")
+    samples = body.find(b"smpl")
+    if samples >= 0 and body[samples + 8 : samples + 12] == b"OggS":
+        raise UserError(f"{path}: has compressed samples (SF3), which are not played; give an SF2 file")
+    return str(Path(path).resolve())
+
+
+def play_score(
+    path: Path, sample_rate: int, channels: int = 1, soundfont: str | Path | None = None
+) -> tuple[np.ndarray, Meter | None]:
+    """Read and play a score in a child process with limits, see :mod:`score`: its sound, and the tempo and time
+    signature at its end. Shape: as :func:`load_audio`"""
+    font = general_midi() if soundfont is None else check_soundfont(soundfont)
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         out = Path(scratch) / "out.f32"
-        script = Path(__file__).with_name("score.py")
-        command = [
-            sys.executable,
-            *map(str, (script, path, out, sample_rate, soundfont or default_soundfont(), channels)),
-        ]
+        # -P: no module of the folder that the user works in.
+        command = [sys.executable, "-P", "-m", "score", *map(str, (path.resolve(), out, sample_rate, font, channels))]
         # music21 keeps its settings and caches under the home and temporary folders: a private one.
-        environment = {**os.environ, "HOME": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "HOME": scratch, "TMPDIR": scratch, "PYTHONPATH": str(Path(__file__).parent)}
+        if os.environ.get("PYTHONPATH"):
+            environment["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment["PYTHONUSERBASE"] = site.getuserbase()
         try:
             child = subprocess.run(command, capture_output=True, text=True, timeout=SCORE_TIMEOUT, env=environment)
@@ -187,4 +196,6 @@ def play_score(path: Path, sample_rate: int, channels: int = 1, soundfont: Path 
             last = (child.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{path}: cannot be read as a score ({last[:200]}); export it again as MusicXML or MIDI")
         waveform = np.fromfile(out, dtype=np.float32)
-        return waveform if channels == 1 else waveform.reshape(channels, -1)
+        end = json.loads(child.stdout.strip().splitlines()[-1])["last"]
+    meter = Meter.if_sane(end["tempo"], *end["time_signature"])
+    return waveform if channels == 1 else waveform.reshape(channels, -1), meter

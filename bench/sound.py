@@ -189,10 +189,10 @@ def measure(
     import torch
 
     from bench.musicnn import MusiCNN
-    from bench.transcription import Transcriber
     from checkpoint import read_metadata
     from corpus import open_corpus
     from predictor import Predictor
+    from transcription import Transcriber
 
     network = MusiCNN()
     transcriber = Transcriber() if options.pop("with_notes", True) else None

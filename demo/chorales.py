@@ -25,8 +25,9 @@ def write_chorales(folder: Path, minutes: float, progress=None) -> list[Path]:
     import soundfile
     from music21 import converter, corpus, midi, tempo
 
-    from prompt import default_soundfont
-    from score import read_midi, synthesize
+    from prompt import general_midi
+    from score import read
+    from score.player import synthesize
 
     folder.mkdir(parents=True, exist_ok=True)
     written, seconds = [], 0.0
@@ -46,10 +47,12 @@ def write_chorales(folder: Path, minutes: float, progress=None) -> list[Path]:
         for old in list(score.recurse().getElementsByClass(tempo.TempoIndication)):
             old.activeSite.remove(old)
         score.parts[0].recurse().getElementsByClass("Measure").first().insert(0, mark)
-        song = read_midi(midi.translate.streamToMidiFile(score).writestr())
+        # By music21's MIDI, which passes over fermatas: as the model in metadata/ has learned them.
+        song = read(midi.translate.streamToMidiFile(score).writestr())
+        song.changes.clear()
         for voice in song.instruments:
             voice.program = PROGRAMS[len(written) % len(PROGRAMS)]
-        waveform = synthesize(song, SAMPLE_RATE, default_soundfont())
+        waveform = synthesize(song, SAMPLE_RATE, general_midi())
         part = out.with_suffix(".tmp")
         soundfile.write(part, waveform / max(1.0, abs(waveform).max()), SAMPLE_RATE, format="FLAC")
         part.replace(out)

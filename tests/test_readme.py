@@ -10,7 +10,7 @@ import pytest
 import regex
 
 from conftest import ROOT, TINY
-from prompt import default_soundfont
+from prompt import general_midi
 
 # What makes a command short; everything else runs as it stands.
 SHORTER = [
@@ -30,7 +30,9 @@ SHORTER = [
     (r"bench.memory", "bench.memory --hours 2 --steps 2"),
     (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 2 --seconds 2 --rounds 1"),
     (r"--seconds 1800", "--seconds 18"),
-    (r"mine\.sf2", default_soundfont()),
+    (r"mine\.sf2", general_midi()),
+    (r"bench.prompts", "bench.prompts --limit 2"),
+    (r"--cases 5000", "--cases 20"),
     (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
     (r"^pip install .*", "true"),  # so it does for these

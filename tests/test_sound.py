@@ -21,8 +21,8 @@ def test_a_scale_is_transcribed(tmp_path):
     pytest.importorskip("basic_pitch", reason="basic-pitch is not installed (requirements-metrics-nodeps.txt)")
     import pretty_midi
 
-    from bench.transcription import Transcriber
     from prompt import load_prompt
+    from transcription import Transcriber
 
     pitches = [60, 62, 64, 65, 67, 69, 71, 72]
     song, piano = pretty_midi.PrettyMIDI(), pretty_midi.Instrument(0)
@@ -41,7 +41,7 @@ def test_a_scale_is_transcribed(tmp_path):
 
 def test_the_decoding_of_posteriorgrams():
     pytest.importorskip("scipy")
-    from bench.transcription import HOP_LENGTH, SAMPLE_RATE, decode
+    from transcription import HOP_LENGTH, SAMPLE_RATE, decode
 
     note, onset = np.zeros((2, 200, 88), np.float32)
     note[20:60, 39], onset[20, 39] = 0.8, 0.9  # MIDI pitch 60

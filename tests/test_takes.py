@@ -266,7 +266,7 @@ BAD = [
     (["SCORE", "--frames", 5, "--from", 3], "score"),
     (["PROMPT", "--bars", 2], "--tempo"),
     (["PROMPT", "--frames", 5, "--key", "C"], "--chords"),
-    (["PROMPT", "--frames", 5, "--soundfont", "PROMPT"], "not a soundfont"),
+    (["PROMPT", "--frames", 5, "--soundfont", "PROMPT"], "no soundfont"),
     (["PROMPT", "--frames", 5, "--soundfont", "no.sf2"], "no.sf2"),
     (["--frames", 5], "no prompt"),
     (["PROMPT", "SCORE", "--frames", 5], "folder"),

@@ -1,0 +1,44 @@
+"""Scores as written: MusicXML and MIDI -> a performance, a list of sounding notes -> a waveform.
+
+``container`` opens and bounds the file; ``musicxml`` reads what is written; ``route`` puts measures in the order of
+repeats and jumps; ``performer`` plays them by the conventions that stand there; ``midi`` reads a MIDI file into the
+same form, ``performance``; ``player`` makes it sound. ``python -m score`` is the child process that prompt.py starts
+under limits, since scores come from strangers.
+
+MusicXML is read from its elements: what tells how it sounds (``<sound>``: D.S., coda, dynamics, pizzicato, pedal;
+``attack``, ``time-only``, ``midi-volume``) is dropped by music21's parser. music21 tells what it knows about music:
+instruments by their names in six languages, tempo words, chord symbols.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from score.container import MAX_BYTES
+from score.performance import BadScore, Performance
+
+
+def read(blob: bytes) -> Performance:
+    """A MusicXML (plain or compressed) or MIDI file as a performance.
+
+    Raises:
+        BadScore: not a score, nothing to play in it, or beyond the limits.
+    """
+    if blob.startswith((b"MThd", b"RIFF")):
+        from score.midi import read_midi
+
+        return read_midi(blob)
+    from score.container import score_element
+    from score.musicxml import read_sheet
+    from score.performer import perform
+
+    return perform(read_sheet(score_element(blob)))
+
+
+def read_file(path) -> Performance:
+    """:func:`read` of a file, which must not be larger than ``MAX_BYTES``."""
+    with Path(path).open("rb") as file:
+        blob = file.read(MAX_BYTES + 1)
+    if len(blob) > MAX_BYTES:
+        raise BadScore(f"is larger than {MAX_BYTES >> 20} MiB; shorten it")
+    return read(blob)

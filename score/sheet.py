@@ -1,0 +1,117 @@
+"""What is written in a score, before anybody plays it: positions and lengths in quarters, as exact fractions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+
+@dataclass(slots=True)
+class Written:
+    """One note head that sounds."""
+
+    pitch: float  # as it sounds, MIDI note number
+    instrument: str = ""  # id of the score-instrument
+    tie_start: bool = False
+    tie_stop: bool = False
+    gate: float = 1.0  # share of its length that it sounds
+    accent: int = 0  # added to the velocity
+    velocity: float | None = None  # of its own
+    attack: Fraction | None = None  # quarters later than written
+    release: Fraction | None = None
+    passes: frozenset[int] = frozenset()  # of a repeat; none: all
+    pizzicato: bool | None = None
+    stroke: Fraction | None = None  # of a tremolo on one note, quarters
+
+
+@dataclass(slots=True)
+class Grace:
+    """Grace notes that sound together."""
+
+    notes: list[Written]
+    length: Fraction  # as written
+    slashed: bool
+    steal_previous: float | None = None  # share of the length of the note before
+    steal_following: float | None = None
+
+
+@dataclass(slots=True)
+class Chord:
+    """Notes of one voice that begin together; none: a rest."""
+
+    position: Fraction  # from the beginning of the measure
+    length: Fraction
+    notes: list[Written]
+    voice: str
+    staff: str
+    dotted: bool = False
+    fermata: bool = False
+    before: list[Grace] = field(default_factory=list)
+    after: list[Grace] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Direction:
+    """Something between the notes, by ``kind``:
+
+    ``level`` (velocity from here), ``stress`` (velocity of what begins here), ``wedge`` ("crescendo", "diminuendo",
+    "stop"), ``pedal`` (bool), ``program`` (General MIDI, of the instrument ``name``), ``pizzicato`` (bool), ``tempo``
+    (quarters a minute), ``modulation`` (factor of the tempo).
+    """
+
+    position: Fraction
+    kind: str
+    value: object
+    staff: str = ""
+    name: str = ""
+    rank: int = 0  # of two marks in one place the higher counts
+    passes: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Marks:
+    """Where a measure leads, all parts together."""
+
+    forward: bool = False
+    backward: int = 0  # how often the section is played; 0: no repeat sign
+    after_jump: bool = False  # the repeat is taken after D.C. and D.S. too
+    ending: frozenset[int] = frozenset()
+    segno: set[str] = field(default_factory=set)
+    coda: set[str] = field(default_factory=set)
+    to_coda: str | None = None
+    da_capo: bool = False
+    dal_segno: str | None = None
+    fine: bool = False
+    jump_passes: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Measure:
+    """One measure of all parts; ``chords`` and ``directions`` are indexed by part."""
+
+    length: Fraction = Fraction(0)
+    meter: tuple[int, int] | None = None
+    marks: Marks = field(default_factory=Marks)
+    chords: dict[int, list[Chord]] = field(default_factory=dict)
+    directions: dict[int, list[Direction]] = field(default_factory=dict)
+    harmonies: dict[int, list[tuple[Fraction, object]]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Sound:
+    """What the part list says of an instrument."""
+
+    program: int = 0
+    drums: bool = False
+    bank: int = 0
+    key: int | None = None  # the drum that it is
+    volume: int | None = None  # controllers 7 and 10
+    pan: int | None = None
+
+
+@dataclass(slots=True)
+class Sheet:
+    """A score as written."""
+
+    sounds: list[dict[str, Sound]]  # of each part, by id; the first is the part's own
+    measures: list[Measure]
