@@ -17,8 +17,8 @@ LAGS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # s after the prompt, for which di
 # is taken from each frame. A larger share, with such a memory, and the rollout swings about the bound.
 MEMORY, PULL = 0.5, 0.1
 LEVEL_MEMORY, LEVEL_PULL = 0.1, 0.3  # likewise of the level, which is off within a few frames
-# What is far beyond is taken back faster, by its ratio to the bound: a leap to another instrument, which the model would
-# then go on with; up to so many times as fast.
+# What is far beyond is taken back faster, by its ratio to the bound: a leap to another instrument, which the model
+# would go on with. So many times as fast at most.
 FASTER = 5.0
 QUANTILE = 0.7  # of the distances in recordings, which is the bound
 
