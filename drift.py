@@ -21,6 +21,9 @@ LEVEL_MEMORY, LEVEL_PULL = 0.1, 0.3  # likewise of the level, which is off withi
 # would go on with. So many times as fast at most.
 FASTER = 5.0
 QUANTILE = 0.7  # of the distances in recordings, which is the bound
+# Of the distances between a prompt and the first codes of the frames that follow it, in the first components, which
+# tell instruments and rooms apart: what is farther is not drawn.
+N_LEAP, LEAP_QUANTILE = 8, 0.9
 
 
 class Drift(NamedTuple):
@@ -73,6 +76,16 @@ def pull(drift: Drift, bounds: Bounds) -> torch.Tensor:
     away, too_loud = away - away.clamp(-most, most), too_loud - too_loud.clamp(-level, level)
     away = away * (1 + away.abs() / most.clamp(min=1e-6)).clamp(max=FASTER)
     return torch.addcmul(PULL * away, LEVEL_PULL * too_loud, bounds.louder)
+
+
+def distance(frames: torch.Tensor, origin: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
+    """Of frames from a prompt's mean in the broadest components, by their bounds at the longest lag.
+
+    Shape:
+        frames and origin ``[..., n_components]``, components ``[n_lags, n_components]`` -> ``[...]``
+    """
+    away = (frames - origin)[..., :N_LEAP] / components[-1, :N_LEAP].clamp(min=1e-6)
+    return away.square().mean(-1).sqrt()
 
 
 def measure(frames: torch.Tensor, level: torch.Tensor, n_prompt: int, frame_rate: float):

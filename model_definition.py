@@ -23,6 +23,7 @@ from sampling import gumbel, sample
 UNUSED = -100  # target of frames that are padding
 PAST_NOISE = 0.5  # deviations, at most, on the last frame's detail in training: a rollout's will not be perfect
 REFERENCE_FRAMES = 512  # of a prompt's end, at most, whose mean is the reference of its rollout
+FAR = 1e4  # nats, by which a first code that is not to be drawn is unlikelier
 REFERENCE_NOISE = 0.3  # deviations, on the reference in training
 NO_REFERENCE = 0.1  # share of the windows in training that go without
 
@@ -89,6 +90,7 @@ class CodeLSTM(nn.Module):
         # How far rollouts may go from their prompt, see drift.measure; at first, anywhere.
         self.register_buffer("drift", torch.full((len(drift.LAGS), config.n_components), 1e6))
         self.register_buffer("level_drift", torch.full((len(drift.LAGS),), 1e6))
+        self.register_buffer("leap", torch.full((), 1e6))  # likewise their first codes
         self.register_buffer("offsets", torch.arange(n_books) * n_codes, persistent=False)
 
     # -- training ----------------------------------------------------------------------------
@@ -274,6 +276,10 @@ class CodeLSTM(nn.Module):
         weighted = [book * p for book, p in zip(self.codec.books, precision, strict=True)]
         return [(w, 0.5 * (w * book).sum(-1)) for w, book in zip(weighted, self.codec.books, strict=True)]
 
+    def first_centres(self) -> torch.Tensor:
+        """Of the first book, in deviations. Shape: ``[n_codes, n_components]``"""
+        return self.codec.books[0] / self.codec.deviation
+
     def _logits(self, context: torch.Tensor, book: int) -> torch.Tensor:
         return self.logits[book](gelu(self.norms[book](context)))
 
@@ -299,7 +305,10 @@ class CodeLSTM(nn.Module):
         layout = layout or self.lay_out()
         frames = (vector + detail)[:, -REFERENCE_FRAMES:]
         gone = drift.start(frames, self.codec.level(log_magnitude[:, -REFERENCE_FRAMES:]), self.frame_rate)
-        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, layout)
+        # First codes of another instrument are not drawn, but for those that the prompt itself has.
+        far = drift.distance(self.first_centres(), gone.origin.unsqueeze(1), self.drift) > self.leap
+        first = -FAR * far.scatter(1, codes[:, -REFERENCE_FRAMES:, 0], False).float()
+        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, first, layout)
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:
         """The weights as they are now, for rollouts; ``linear`` makes a function of a weight and a bias."""

@@ -56,6 +56,7 @@ class RolloutState(NamedTuple):
     reference: torch.Tensor  # what the LSTM hears of the prompt's mean in every frame [B, hidden]
     held: torch.Tensor  # frames since the first code changed [B, 1]
     drift: drift.Drift  # how far it has gone
+    first: torch.Tensor  # nats on the first codes: what is too far from the prompt is not drawn [B, n_codes]
     layout: Layout
 
 
@@ -125,6 +126,7 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
         -1, state.codes + model.offsets, stay * ~begins
     )
     known = stay.view_as(dice)
+    known[:, 0] += state.first
     if not top_k:  # the noise of all books at once
         known += dice
     known = known.unbind(1)

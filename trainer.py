@@ -99,10 +99,14 @@ class Trainer:
                 levels.append(model.codec.level(log_magnitude))
         if not frames:
             return
-        n_prompt = round(DRIFT_PROMPT * framing.frame_rate)
-        bounds = drift.measure(torch.stack(frames), torch.stack(levels), n_prompt, framing.frame_rate)
+        n_prompt, frames = round(DRIFT_PROMPT * framing.frame_rate), torch.stack(frames)
+        bounds = drift.measure(frames, torch.stack(levels), n_prompt, framing.frame_rate)
         model.drift.copy_(bounds[0])
         model.level_drift.copy_(bounds[1])
+        follows = torch.cdist(frames[:, n_prompt:], model.first_centres().expand(len(frames), -1, -1)).argmin(-1)
+        origin = frames[:, :n_prompt].mean(1, keepdim=True)
+        far = drift.distance(model.first_centres()[follows], origin, model.drift)
+        model.leap.fill_(float(np.quantile(far.cpu().numpy(), drift.LEAP_QUANTILE)))
 
     @property
     def frames_per_step(self) -> int:

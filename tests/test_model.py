@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+import drift
 from config import PRESETS, FeaturizerConfig, ModelConfig
 from conftest import tiny_config
 from dataset import split, spread_chunks
@@ -123,7 +124,8 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
         torch.cat([log_magnitude, torch.zeros_like(log_magnitude)], -1)[:, :1],
         model.lay_out(rollout_linear(CPU) or rollout.plain_linear),
     )
-    state = state._replace(reference=model._embed_reference(None, 4))  # as at the start of an episode
+    # As at the start of an episode, and no code too far.
+        state = state._replace(reference=model._embed_reference(None, 4), first=torch.zeros_like(state.first))
     for t in range(1, codes.shape[1]):
         _, state = model.next_frame(state, top_k=model.config.n_codes)  # their noise is apart
         state = state._replace(codes=codes[:, t], vector=vector[:, t], details=details[:, t].expand(2, -1, -1))
@@ -397,6 +399,34 @@ def test_a_rollout_goes_no_farther_from_its_prompt_than_recordings(predictor, co
     model.drift.zero_()
     assert away() < 0.5 * free
     assert usual < free
+
+
+@torch.inference_mode()
+def test_first_codes_far_from_the_prompt_are_not_drawn(predictor, corpus):
+    """Of 24 long rollouts none has a first code that is farther from its prompt than nine in ten of recordings are, but
+    for the prompt's own; without the bound some have."""
+    model = copy.deepcopy(predictor.model)
+    held = dataclasses.replace(predictor, model=model)
+    prompt = torch.stack([torch.from_numpy(corpus.recordings[0].read(i * 9000, 9000)) for i in range(24)])
+    featurizer, heard = held._hear(prompt)
+    frames = featurizer.join(featurizer.stft(heard))
+
+    def n_far() -> int:
+        state, generator, n = model.start(frames), torch.Generator().manual_seed(0), 0
+        far = drift.distance(model.first_centres(), state.drift.origin.unsqueeze(1), model.drift) > usual
+        far = far.scatter(1, model.codec.encode(frames.chunk(2, -1)[0])[..., 0], False)
+        for _ in range(150):
+            state = model.next_frame(state, generator=generator)[1]
+            n += int(far.gather(1, state.codes[:, :1]).sum())
+        return n
+
+    usual = float(model.leap)
+    assert 0.5 < usual < 5
+    model.codec.softest.fill_(-100.0)  # the guard of the level would change codes too
+    model.codec.loudest.fill_(100.0)
+    assert n_far() == 0
+    model.leap.fill_(1e6)
+    assert n_far() > 0
 
 
 @torch.inference_mode()
