@@ -76,7 +76,7 @@ def progression(text: str, key: str | None = None) -> list[list[Chord | None]]:
     """
     found = None if key is None else _key(key)
     text = text.translate(_SIGNS)
-    bars = [bar.split() for bar in text.split("|") if bar.strip(" :")]
+    bars = [bar.split() for bar in text.split("|") if bar.strip(" :\t\r\n")]
     if "|" not in text:
         bars = [[chord] for bar in bars for chord in bar]
     played: list[list[Chord | None]] = []

@@ -20,6 +20,7 @@ LEVEL_MEMORY, LEVEL_PULL = 0.1, 0.3  # likewise of the level, which is off withi
 # What is far beyond is taken back faster, by its ratio to the bound: a leap to another instrument, which the model
 # would go on with. So many times as fast at most.
 FASTER = 5.0
+MOST_NEPERS = 1.0  # of level, that count at once: after a fade-out, music comes back within half a second, not at once
 QUANTILE = 0.7  # of the distances in recordings, which is the bound
 # Of the distances between a prompt and the first codes of the frames that follow it, in the first components, which
 # tell instruments and rooms apart: what is farther is not drawn.
@@ -31,7 +32,7 @@ class Drift(NamedTuple):
 
     origin: torch.Tensor  # mean of the prompt's frames [B, n_components]
     slow: torch.Tensor  # [B, n_components]
-    origin_level: torch.Tensor  # of the prompt's last second, nepers [B, 1]
+    origin_level: torch.Tensor  # nepers [B, 1]
     slow_level: torch.Tensor
     n_frames: int  # since the prompt
 
@@ -45,13 +46,22 @@ class Bounds(NamedTuple):
     frame_rate: float  # frames per second
 
 
-def start(frames: torch.Tensor, level: torch.Tensor, frame_rate: float) -> Drift:
-    """At the end of a prompt. Shape: frames ``[B, T, n_components]``, level ``[B, T, 1]``, nepers"""
-    level_memory = round(frame_rate)
+def start(frames: torch.Tensor, level: torch.Tensor, frame_rate: float, softest: float = -1e6) -> Drift:
+    """At the end of a prompt.
+
+    Args:
+        softest: nepers; what is softer (a prompt that fades out, and the silence behind it) is nothing to stay at.
+
+    Shape:
+        frames ``[B, T, n_components]``, level ``[B, T, 1]``, nepers
+    """
+    sounds = (level >= softest).to(frames.dtype)
+    sounds = torch.where(sounds.sum(1, keepdim=True) > 0, sounds, 1.0)
+    n = sounds.sum(1)
     return Drift(
-        frames.mean(1),
+        (frames * sounds).sum(1) / n,
         _recent(frames, MEMORY * frame_rate),
-        level[:, -level_memory:].mean(1),
+        (level * sounds).sum(1) / n,
         _recent(level, LEVEL_MEMORY * frame_rate),
         0,
     )
@@ -75,6 +85,7 @@ def pull(drift: Drift, bounds: Bounds) -> torch.Tensor:
     most, level = bounds.components[lag], bounds.level[lag]
     away, too_loud = away - away.clamp(-most, most), too_loud - too_loud.clamp(-level, level)
     away = away * (1 + away.abs() / most.clamp(min=1e-6)).clamp(max=FASTER)
+    too_loud = too_loud.clamp(-MOST_NEPERS, MOST_NEPERS)
     return torch.addcmul(PULL * away, LEVEL_PULL * too_loud, bounds.louder)
 
 
@@ -88,14 +99,14 @@ def distance(frames: torch.Tensor, origin: torch.Tensor, components: torch.Tenso
     return away.square().mean(-1).sqrt()
 
 
-def measure(frames: torch.Tensor, level: torch.Tensor, n_prompt: int, frame_rate: float):
+def measure(frames: torch.Tensor, level: torch.Tensor, n_prompt: int, frame_rate: float, softest: float = -1e6):
     """How far recordings go from their first ``n_prompt`` frames, by the same slow means.
 
     Shape:
         frames ``[n, T, n_components]``, level ``[n, T, 1]`` -> the :data:`QUANTILE` of the distances, ``[n_lags,
         n_components]`` and ``[n_lags]``; a lag beyond T has the longest before it
     """
-    drift, distances = start(frames[:, :n_prompt], level[:, :n_prompt], frame_rate), []
+    drift, distances = start(frames[:, :n_prompt], level[:, :n_prompt], frame_rate, softest), []
     wanted = [round(lag * frame_rate) for lag in LAGS]
     for i in range(n_prompt, frames.shape[1]):
         drift = follow(drift, frames[:, i], level[:, i], frame_rate)

@@ -304,7 +304,8 @@ class CodeLSTM(nn.Module):
         details, held = detail[:, -1].expand(2, -1, -1), detail.new_zeros(len(codes), 1)
         layout = layout or self.lay_out()
         frames = (vector + detail)[:, -REFERENCE_FRAMES:]
-        gone = drift.start(frames, self.codec.level(log_magnitude[:, -REFERENCE_FRAMES:]), self.frame_rate)
+        level = self.codec.level(log_magnitude[:, -REFERENCE_FRAMES:])
+        gone = drift.start(frames, level, self.frame_rate, self.codec.softest)
         # First codes of another instrument are not drawn, but for those that the prompt itself has.
         far = drift.distance(self.first_centres(), gone.origin.unsqueeze(1), self.drift) > self.leap
         first = -FAR * far.scatter(1, codes[:, -REFERENCE_FRAMES:, 0], False).float()

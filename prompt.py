@@ -19,7 +19,7 @@ from errors import UserError
 from meter import Meter
 
 MAX_SECONDS = 600.0  # of an audio prompt
-SCORE_TIMEOUT = 30.0  # s for a score to be read and played
+SCORE_TIMEOUT = 120.0  # s by the clock; of processor time a score has 30
 _SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?)$", regex.IGNORECASE)
 
 
@@ -131,11 +131,14 @@ def load_chords(
     """
     from chords import progression, to_midi
 
-    blob = to_midi(progression(text, key), meter, instrument or "piano")
+    bars = progression(text, key)
+    blob = to_midi(bars, meter, instrument or "piano")
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         path = Path(scratch) / "chords.mid"
         path.write_bytes(blob)
-        return Prompt(name, play_score(path, sample_rate, channels, soundfont)[0], meter)
+        waveform, _ = play_score(path, sample_rate, channels, soundfont)
+    rest = max(0, round(len(bars) * meter.bar_seconds * sample_rate) - waveform.shape[-1])  # silence at the end
+    return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter)
 
 
 def general_midi() -> str:
@@ -187,7 +190,9 @@ def play_score(
         try:
             child = subprocess.run(command, capture_output=True, text=True, timeout=SCORE_TIMEOUT, env=environment)
         except subprocess.TimeoutExpired:
-            raise UserError(f"{path}: takes more than {SCORE_TIMEOUT:.0f} s to read; shorten the score") from None
+            raise UserError(
+                f"{path}: takes more than {SCORE_TIMEOUT:.0f} s to read; shorten the score, or free the machine"
+            ) from None
         if child.returncode == 3:
             raise UserError(f"{path}: {child.stdout.strip().splitlines()[-1]}")
         if child.returncode < 0:

@@ -82,7 +82,7 @@ def write_takes(
         sampling: temperature, top_k, seed and progress, as of :meth:`predictor.Predictor.stream`.
 
     Raises:
-        UserError: a file cannot be written; none is left behind.
+        UserError: a file cannot be written; it is not left behind, nor are those after it.
         KeyboardInterrupt: stopped before there was anything to write.
     """
     framing, rate, written = predictor.config.featurizer, form.sample_rate, []
@@ -105,7 +105,8 @@ def write_takes(
             raise KeyboardInterrupt
         for take, file, join in zip(takes, files, joins, strict=True):
             start = join if only_new else 0
-            n = file.finish(start, fade, take.prompt.meter, join, loop and not stopped())
+            faded = min(fade, (file.n_samples - join) / rate)  # of a continuation that was stopped, no more
+            n = file.finish(start, faded, take.prompt.meter, join, loop and not stopped())
             written.append(Written(take, n, n - (join - start), join - start))
     return written
 

@@ -100,7 +100,7 @@ class Trainer:
         if not frames:
             return
         n_prompt, frames = round(DRIFT_PROMPT * framing.frame_rate), torch.stack(frames)
-        bounds = drift.measure(frames, torch.stack(levels), n_prompt, framing.frame_rate)
+        bounds = drift.measure(frames, torch.stack(levels), n_prompt, framing.frame_rate, model.codec.softest)
         model.drift.copy_(bounds[0])
         model.level_drift.copy_(bounds[1])
         follows = torch.cdist(frames[:, n_prompt:], model.first_centres().expand(len(frames), -1, -1)).argmin(-1)

@@ -84,10 +84,21 @@ def test_distances_of_recordings():
     torch.testing.assert_close(short[3:], components[3].expand(4, -1))  # a longer lag than there is has the last one
 
 
-def test_the_start_knows_the_end_of_the_prompt():
+def test_the_start_knows_the_prompt():
     frames = torch.cat([torch.zeros(1, 100, 1), torch.ones(1, 60, 1)], 1)
     gone = drift.start(frames, frames, FRAME_RATE)
-    assert gone.origin.item() == pytest.approx(60 / 160)
-    assert gone.origin_level.item() == 1.0  # the last second
+    assert gone.origin.item() == gone.origin_level.item() == pytest.approx(60 / 160)
     memory = drift.MEMORY * FRAME_RATE
     assert gone.slow.item() == pytest.approx(1 - math.exp(-60 / memory), abs=1e-3)
+
+
+def test_silence_is_nothing_to_stay_at():
+    """A prompt that ends in silence: its origin is that of what sounds; of one that is silent, the silence."""
+    frames = torch.cat([torch.ones(1, 100, 1), torch.full((1, 60, 1), -9.0)], 1)
+    gone = drift.start(frames, frames, FRAME_RATE, softest=-5.0)
+    assert gone.origin.item() == gone.origin_level.item() == pytest.approx(1.0)
+    assert gone.slow_level.item() < -8.9
+    silent = drift.start(frames[:, 100:], frames[:, 100:], FRAME_RATE, softest=-5.0)
+    assert silent.origin.item() == pytest.approx(-9.0)
+    back = drift.pull(gone, bounds(1e6, 0.5))  # half a neper of bound, and no more than one of the rest at once
+    torch.testing.assert_close(back, torch.full((1, 3), -drift.LEVEL_PULL * drift.MOST_NEPERS))

@@ -124,8 +124,10 @@ def test_a_rollout_draws_from_what_training_fits(predictor, frames, monkeypatch,
         torch.cat([log_magnitude, torch.zeros_like(log_magnitude)], -1)[:, :1],
         model.lay_out(rollout_linear(CPU) or rollout.plain_linear),
     )
-    # As at the start of an episode, and no code too far.
-        state = state._replace(reference=model._embed_reference(None, 4), first=torch.zeros_like(state.first))
+    # As at the start of an episode; and nowhere is too far.
+    model.drift.fill_(1e6)
+    model.level_drift.fill_(1e6)
+    state = state._replace(reference=model._embed_reference(None, 4), first=torch.zeros_like(state.first))
     for t in range(1, codes.shape[1]):
         _, state = model.next_frame(state, top_k=model.config.n_codes)  # their noise is apart
         state = state._replace(codes=codes[:, t], vector=vector[:, t], details=details[:, t].expand(2, -1, -1))
