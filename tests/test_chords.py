@@ -88,6 +88,7 @@ def test_bars():
     dm, g = progression("Dm7 G7")[0][0], progression("Dm7 G7")[1][0]
     assert progression("| Dm7 | G7 Dm7 | % | G7 / / Dm7 | N.C. |") == [[dm], [g, dm], [g, dm], [g, g, g, dm], [None]]
     assert progression("Dm7 G7") == [[dm], [g]] != progression("Dm7 G7 |")
+    assert progression("Dm7 | G7 |\n| Dm7 |\r\n") == [[dm], [g], [dm]]
     assert progression("ii7 G7", "C") == [[dm], [g]]
 
 

@@ -221,6 +221,31 @@ def test_an_interrupted_output_is_valid(tiny_run, tone, tmp_path, number):
     np.testing.assert_allclose(written[: len(same)] * scale, same, atol=2**31 * 1e-4)
 
 
+def test_a_fade_that_is_cut_short_leaves_the_prompt(tiny_run, tone, tmp_path):
+    """Stopped after one block of a continuation with a fade of minutes: the prompt has one gain from end to end."""
+    from audio_file import AudioFormat
+    from predictor import Predictor
+    from prompt import load
+    from takes import plan, write_takes
+
+    predictor, prompt, done = Predictor.load(tiny_run), load(tone, RATE), []
+    takes = plan(predictor, [prompt], [tmp_path / "a.wav"], [600.0])
+    form = AudioFormat("wav", 24, RATE, 1)
+    write_takes(predictor, takes, 1, 37500, form, fade=500.0, stopped=lambda: bool(done), progress=done.append)
+    written, played = samples(tmp_path / "a.wav") / 2**31, takes[0].waveform.numpy()[: 2 * RATE - 256]
+    gain = (written[: len(played)] * played).sum() / (played**2).sum()
+    np.testing.assert_allclose(written[: len(played)], gain * played, atol=1e-5)
+    assert len(written) < 10 * RATE and np.abs(written[-20:]).max() < 0.01
+
+
+def test_silence_at_the_end_of_chords_is_part_of_the_prompt():
+    from meter import Meter
+    from prompt import load_chords
+
+    prompt = load_chords("C7(b9) | N.C.", Meter(240, 4, 4), None, None, RATE)
+    assert len(prompt.waveform) == 2 * RATE and not prompt.waveform[-RATE // 2 :].any()
+
+
 def test_chords_go_on(tiny_run, tmp_path):
     """Four bars at 120 in 3/4: 6 s of prompt, and the tempo in the file."""
     predict(tiny_run, "--chords", "Dm7 | G7 | Cmaj7 | %", "--tempo", 120, "--meter", "3/4", "--bars", 1,
