@@ -99,17 +99,19 @@ def distance(frames: torch.Tensor, origin: torch.Tensor, components: torch.Tenso
     return away.square().mean(-1).sqrt()
 
 
-def measure(frames: torch.Tensor, level: torch.Tensor, n_prompt: int, frame_rate: float, softest: float = -1e6):
-    """How far recordings go from their first ``n_prompt`` frames, by the same slow means.
+def measure(drift: Drift, frames: torch.Tensor, level: torch.Tensor, frame_rate: float):
+    """How far recordings go from their prompts, by the same slow means.
+
+    Args:
+        drift: at the end of the prompts, from :func:`start`.
 
     Shape:
-        frames ``[n, T, n_components]``, level ``[n, T, 1]`` -> the :data:`QUANTILE` of the distances, ``[n_lags,
-        n_components]`` and ``[n_lags]``; a lag beyond T has the longest before it
+        what follows, frames ``[n, T, n_components]``, level ``[n, T, 1]`` -> the :data:`QUANTILE` of the distances,
+        ``[n_lags, n_components]`` and ``[n_lags]``; a lag beyond T has the longest before it
     """
-    drift, distances = start(frames[:, :n_prompt], level[:, :n_prompt], frame_rate, softest), []
-    wanted = [round(lag * frame_rate) for lag in LAGS]
-    for i in range(n_prompt, frames.shape[1]):
-        drift = follow(drift, frames[:, i], level[:, i], frame_rate)
+    distances, wanted = [], [round(lag * frame_rate) for lag in LAGS]
+    for frame, loud in zip(frames.unbind(1), level.unbind(1), strict=True):
+        drift = follow(drift, frame, loud, frame_rate)
         if drift.n_frames in wanted:
             away = [drift.slow - drift.origin, drift.slow_level - drift.origin_level]
             distances.append([x.abs().quantile(QUANTILE, dim=0) for x in away])

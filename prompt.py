@@ -201,6 +201,6 @@ def play_score(
             last = (child.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{path}: cannot be read as a score ({last[:200]}); export it again as MusicXML or MIDI")
         waveform = np.fromfile(out, dtype=np.float32)
-        end = json.loads(child.stdout.strip().splitlines()[-1])["last"]
+        end = json.loads(child.stdout.strip().splitlines()[-1])
     meter = Meter.if_sane(end["tempo"], *end["time_signature"])
     return waveform if channels == 1 else waveform.reshape(channels, -1), meter

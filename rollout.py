@@ -33,6 +33,7 @@ class Layout(NamedTuple):
 
     frame: Callable  # the last frame in deviations, as the LSTM's input
     noise: torch.Tensor  # on it, in deviations [n_components]
+    mark: torch.Tensor  # of frames that the rollout has made, in the LSTM's input [hidden]
     lstm: list  # of each layer
     outputs: Callable  # of the LSTM: context, correction of the guess, stay, onset
     near: list  # of each book: minus the power of its centres, and the centres, in the precision of the guess
@@ -77,6 +78,7 @@ def lay_out(model, linear: Callable = plain_linear) -> Layout:
     return Layout(
         frame=linear(heard, heard.new_zeros(len(heard))),
         noise=config.input_noise * codec.change.sqrt() / codec.deviation,
+        mark=DRAWN_SHARE * model.drawn,
         lstm=[linear(*x) for x in lstm],
         outputs=linear(torch.cat(weights), torch.cat(biases)),
         near=[(-power, centres.T.contiguous()) for centres, power in model._centres()],
@@ -108,7 +110,7 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
     noise = torch.randn((2, *last.shape), generator=generator, device=last.device)
     heard = model.embedding(state.codes[:, :n_heard] + model.offsets[:n_heard]).sum(1)
     if free and state.drift.n_frames:
-        heard = heard + DRAWN_SHARE * model.drawn
+        heard = heard + layout.mark
     heard = heard + state.reference + layout.frame(torch.addcmul(last, noise[0], layout.noise))
     output, lstm_state = step(heard, state.lstm, layout.lstm)
     parts = (config.head_size, config.n_components)

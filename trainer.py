@@ -91,21 +91,20 @@ class Trainer:
                 break
         else:
             return
-        frames, levels = [], []
+        n_prompt, parts = round(DRIFT_PROMPT * framing.frame_rate), []
         for piece in pieces:
             if piece.square().mean().sqrt() >= QUIET * self.level:
                 log_magnitude = featurizer.log_magnitude(piece.cpu()).to(self.device)
-                frames.append(model.codec.project(log_magnitude) / model.codec.deviation)
-                levels.append(model.codec.level(log_magnitude))
-        if not frames:
+                codes, vector, detail = model.codec.analyze(log_magnitude)
+                parts.append((vector + detail, model.codec.level(log_magnitude), codes[n_prompt:, 0]))
+        if not parts:
             return
-        n_prompt, frames = round(DRIFT_PROMPT * framing.frame_rate), torch.stack(frames)
-        bounds = drift.measure(frames, torch.stack(levels), n_prompt, framing.frame_rate, model.codec.softest)
-        model.drift.copy_(bounds[0])
-        model.level_drift.copy_(bounds[1])
-        follows = torch.cdist(frames[:, n_prompt:], model.first_centres().expand(len(frames), -1, -1)).argmin(-1)
-        origin = frames[:, :n_prompt].mean(1, keepdim=True)
-        far = drift.distance(model.first_centres()[follows], origin, model.drift)
+        frames, levels, follows = (torch.stack(part) for part in zip(*parts, strict=True))
+        start = drift.start(frames[:, :n_prompt], levels[:, :n_prompt], framing.frame_rate, model.codec.softest)
+        components, level = drift.measure(start, frames[:, n_prompt:], levels[:, n_prompt:], framing.frame_rate)
+        model.drift.copy_(components)
+        model.level_drift.copy_(level)
+        far = drift.distance(model.first_centres()[follows], start.origin.unsqueeze(1), model.drift)
         model.leap.fill_(float(np.quantile(far.cpu().numpy(), drift.LEAP_QUANTILE)))
 
     @property

@@ -1,8 +1,8 @@
 """``python -m score SCORE OUT SAMPLE_RATE SOUNDFONT CHANNELS``: play a MusicXML or MIDI file under limits.
 
 Scores come from strangers, so this runs with a bound on time, memory and file sizes, in a scratch folder of its own. It
-writes float32 samples to OUT, one channel after the other, and prints the beat as JSON; on bad input it prints one
-line and exits with 3.
+writes float32 samples to OUT, one channel after the other, and prints the beat at the end as JSON; on bad input it
+prints one line and exits with 3.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         print("needs more memory than a score may; shorten it")
         return BAD_SCORE
-    print(json.dumps({"first": asdict(performance.first), "last": asdict(performance.last)}))
+    print(json.dumps(asdict(performance.last)))
     return 0
 
 

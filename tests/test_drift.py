@@ -73,14 +73,15 @@ def test_distances_of_recordings():
     heights = torch.linspace(-1, 1, 21)
     frames = torch.zeros(21, 80 + 700, 2)
     frames[:, 80:] = heights.view(-1, 1, 1) * torch.tensor([1.0, 2.0])
-    components, level = drift.measure(frames, frames[..., :1], 80, FRAME_RATE)
+    start = drift.start(frames[:, :80], frames[:, :80, :1], FRAME_RATE)
+    components, level = drift.measure(start, frames[:, 80:], frames[:, 80:, :1], FRAME_RATE)
     at = float(heights.abs().quantile(drift.QUANTILE))
     for i, lag in enumerate(drift.LAGS):
         n, memory = round(lag * FRAME_RATE), 1 + drift.MEMORY * FRAME_RATE
         reached = 1 - (1 - 1 / memory) ** n
         torch.testing.assert_close(components[i], at * reached * torch.tensor([1.0, 2.0]), atol=1e-4, rtol=1e-4)
     assert level[-1] == pytest.approx(at, abs=1e-3)
-    short, _ = drift.measure(frames[:, : 80 + 100], frames[:, : 80 + 100, :1], 80, FRAME_RATE)
+    short, _ = drift.measure(start, frames[:, 80:180], frames[:, 80:180, :1], FRAME_RATE)
     torch.testing.assert_close(short[3:], components[3].expand(4, -1))  # a longer lag than there is has the last one
 
 

@@ -440,7 +440,8 @@ def test_only_what_it_made_is_marked_as_drawn(predictor, corpus):
 
     def rollout(mark: float) -> list:
         model.drawn.fill_(mark)
-        state, frames, generator = start, [], torch.Generator().manual_seed(0)
+        state, frames = start._replace(layout=model.lay_out()), []
+        generator = torch.Generator().manual_seed(0)
         for _ in range(2):
             frame, state = model.next_frame(state, generator=generator)
             frames.append(frame)
