@@ -80,6 +80,12 @@ class ResidualCodec(nn.Module):
         """Sum of the codes' centres. Shape: codes ``[..., n_books]`` -> ``[..., n_components]``"""
         return sum(book[codes[..., i]] for i, book in enumerate(self.books))
 
+    def typical(self, log_magnitude: torch.Tensor) -> torch.Tensor:
+        """The frame that the nearest code of the first book alone stands for: one of :attr:`n_codes` that are typical
+        of the corpus. Shape: log_magnitude ``[T, n_bins]`` -> ``[T, n_bins]``"""
+        nearest = torch.cdist(self.project(log_magnitude), self.books[0]).argmin(-1)
+        return self.unproject(self.books[0][nearest])
+
     def unproject(self, vector: torch.Tensor) -> torch.Tensor:
         """Shape: vector ``[..., n_components]`` -> log_magnitude ``[..., n_bins]``"""
         log_magnitude = vector @ self.components / self.weight + self.mean

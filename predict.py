@@ -47,6 +47,12 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         "--tempo", type=float, metavar="T", help="quarters a minute, of --chords and of the bars (default: the score's)"
     )
     add("--meter", metavar="N/M", help="time signature, as --tempo (default: the score's, or 4/4)")
+    add(
+        "--voice",
+        choices=["corpus", "plain"],
+        default="corpus",
+        help="how scores and chords sound: brought to the corpus' room and spectral envelope, or as they are played",
+    )
     add("--soundfont", type=Path, metavar="FILE.sf2", help="plays scores and chords instead of the one built in")
 
     add = parser.add_argument_group("continuation").add_argument
@@ -275,7 +281,7 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
     sampling = {name: getattr(arguments, name) for name in ("temperature", "top_k", "seed")}
     written = write_takes(
         predictor,
-        plan(predictor, prompts, paths, seconds),
+        plan(predictor, prompts, paths, seconds, arguments.voice),
         arguments.continuations,
         n_frames,
         form,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from featurizer import Featurizer
 from model_definition import build_model
 from phase import CROSSFADE, continue_waveform, lookahead
 from rollout import Layout, plain_linear
+from voice import equalize, fit_equalizer, fit_room, reverberate
 
 BLOCK = 256  # frames between two calls of the phase repair
 MAX_PROMPT_SECONDS = 60  # of the prompt's end that the LSTM hears
@@ -25,13 +27,15 @@ MAX_PROMPT_SECONDS = 60  # of the prompt's end that the LSTM hears
 class Predictor:
     """A trained model, ready to continue waveforms.
 
-    ``level`` is the median RMS of the corpus; ``step`` the training step of the state.
+    ``level`` is the median RMS of the corpus; ``step`` the training step of the state; ``decay`` how fast the corpus
+    dies away, dB/s, see :func:`voice.fastest`: None where it is not known.
     """
 
     model: torch.nn.Module
     config: RunConfig
     level: float
     step: int
+    decay: float | None = None
 
     @classmethod
     def load(cls, metadata_path, device: torch.device | str = "cpu") -> Predictor:
@@ -48,7 +52,8 @@ class Predictor:
         with torch.random.fork_rng(devices=[]):  # a preview must not change the training's dice
             model = build_model(config.featurizer, config.model)
         model.load_state_dict({**state.group("model"), **state.group("average")})
-        return cls(model.to(device).eval(), config, state.info["level"], state.info["step"])
+        info = state.info
+        return cls(model.to(device).eval(), config, info["level"], info["step"], info.get("decay"))
 
     def match_level(self, waveform: torch.Tensor) -> torch.Tensor:
         """Each waveform ``[..., n_samples]`` scaled to the corpus' level (median RMS), as a prompt should be.
@@ -58,6 +63,26 @@ class Predictor:
         of = -1 if self.config.featurizer.channels == 1 else (-2, -1)
         rms = waveform.square().mean(of, keepdim=True).sqrt().clamp(min=1e-8)
         return waveform * (self.level / rms)
+
+    @torch.inference_mode()
+    def in_voice(self, waveform: torch.Tensor) -> torch.Tensor:
+        """A synthesized prompt as the corpus might sound: its room, spectral envelope and level, see :mod:`voice`.
+
+        The last :data:`MAX_PROMPT_SECONDS` are what it is measured by. A model without a codec knows the level only.
+
+        Shape:
+            waveform ``[n_samples]``, stereo ``[2, n_samples]``, the same
+        """
+        waveform, rate = self.match_level(waveform), self.config.featurizer.sample_rate
+        if not hasattr(self.model, "codec"):
+            return waveform
+        featurizer, codec = Featurizer(self.config.featurizer), copy.deepcopy(self.model.codec).cpu()
+        if self.decay is not None:
+            heard = self._hear(waveform.unsqueeze(0))[1][0].cpu()
+            seconds = fit_room(heard if heard.dim() == 1 else heard.mean(0), featurizer, self.decay)
+            waveform = self.match_level(reverberate(waveform, rate, seconds))
+        heard = self._hear(waveform.unsqueeze(0))[1][0].cpu()
+        return self.match_level(equalize(waveform, fit_equalizer(heard, featurizer, codec.typical)))
 
     @property
     def device(self) -> torch.device:

@@ -32,11 +32,12 @@ def is_score(path: Path) -> bool:
 class Prompt:
     """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
     at its end: of audio, and where no bar can be counted by them, None. ``name`` is that of its file without the
-    suffix."""
+    suffix; ``synthesized``, whether the player played it."""
 
     name: str
     waveform: np.ndarray
     meter: Meter | None = None
+    synthesized: bool = False
 
 
 def load_prompt(path, sample_rate: int, channels: int = 1, soundfont=None, start=None, stop=None) -> np.ndarray:
@@ -83,7 +84,7 @@ def load(
         waveform, meter = load_audio(path, sample_rate, channels, start, stop), None
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
-    return Prompt(path.stem, waveform, meter)
+    return Prompt(path.stem, waveform, meter, is_score(path))
 
 
 def load_audio(
@@ -138,7 +139,7 @@ def load_chords(
         path.write_bytes(blob)
         waveform, _ = play_score(path, sample_rate, channels, soundfont)
     rest = max(0, round(len(bars) * meter.bar_seconds * sample_rate) - waveform.shape[-1])  # silence at the end
-    return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter)
+    return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter, True)
 
 
 def general_midi() -> str:

@@ -50,11 +50,23 @@ class Written:
     join: int
 
 
-def plan(predictor: Predictor, prompts: Sequence[Prompt], paths: Sequence[Path], seconds: Sequence[float]):
-    """The takes, of which each prompt has as many, side by side."""
+def plan(
+    predictor: Predictor,
+    prompts: Sequence[Prompt],
+    paths: Sequence[Path],
+    seconds: Sequence[float],
+    voice: str = "corpus",
+) -> list[Take]:
+    """The takes, of which each prompt has as many, side by side.
+
+    Args:
+        voice: ``"corpus"``: what is synthesized is brought to the corpus' voice, see
+            :meth:`predictor.Predictor.in_voice`; ``"plain"``: to its level only, as recordings are in any case.
+    """
     n_futures, takes = len(paths) // len(prompts), []
     for i, (prompt, length) in enumerate(zip(prompts, seconds, strict=True)):
-        waveform = predictor.match_level(torch.from_numpy(prompt.waveform).unsqueeze(0))[0]
+        waveform, in_voice = torch.from_numpy(prompt.waveform), voice == "corpus" and prompt.synthesized
+        waveform = predictor.in_voice(waveform) if in_voice else predictor.match_level(waveform)
         takes += [Take(path, prompt, waveform, length) for path in paths[i * n_futures :][:n_futures]]
     return takes
 

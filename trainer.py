@@ -19,9 +19,11 @@ from device import has_bf16_matrix_units
 from featurizer import Featurizer
 from model_definition import build_model
 from predictor import Predictor
+from voice import decay, fastest
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
+DECAY_PIECES, DECAY_SECONDS = 60, 10.0  # pieces that tell the corpus' room, and their length
 DRIFT_PIECES, DRIFT_PROMPT = 96, 3.0  # pieces, and seconds of each that count as its prompt
 QUIET = 0.03  # of the corpus' level: pieces below say nothing
 CALIBRATION_PIECES, CALIBRATION_PROMPT, CALIBRATION_FRAMES = 24, 40, 160  # pieces, and frames in each
@@ -46,6 +48,7 @@ class Trainer:
     def __init__(self, config: RunConfig, segments: list[Segment], level: float, device: torch.device):
         self.config, self.segments, self.level, self.device = config, segments, level, device
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
+        self.decay = None  # dB/s, see voice.fastest
         self.dataset = AudioDataset(segments, config.featurizer, config.training)
         self.featurizers = [Featurizer(framing, device) for framing, _ in self.dataset.framings]
         self.featurizer = self.featurizers[0]  # the untransposed one
@@ -79,6 +82,14 @@ class Trainer:
         fit_codec(codec, chunks, config.featurizer.sample_rate, config.training.seed, config.featurizer.channels)
         codec.to(self.device)
         self._fit_drift(featurizer)
+        self._fit_decay(featurizer)
+
+    def _fit_decay(self, featurizer: Featurizer):
+        """How fast recordings die away; unknown where they are shorter than that."""
+        pieces = self._pieces(DECAY_PIECES, round(DECAY_SECONDS * self.config.featurizer.sample_rate))
+        if pieces is not None:
+            mono = pieces.cpu() if pieces.dim() == 2 else pieces.cpu().mean(1)
+            self.decay = fastest(np.concatenate([decay(piece, featurizer) for piece in mono]))
 
     def _fit_drift(self, featurizer: Featurizer):
         """How far recordings go from a prompt, see :mod:`drift`; unknown where they are too short for it."""
@@ -298,6 +309,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "level": self.level,
+            "decay": self.decay,
             "skipped": self.n_skipped,
             "config": to_dict(self.config),
         }
@@ -334,6 +346,7 @@ class Trainer:
             torch.mps.set_rng_state(state.tensors["random.mps"])
         self.step, self.seconds = state.info["step"], state.info["seconds"]
         self.level, self.n_skipped = state.info["level"], state.info["skipped"]
+        self.decay = state.info.get("decay")
 
 
 def _longest_holds(codes: torch.Tensor) -> torch.Tensor:

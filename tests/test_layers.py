@@ -15,14 +15,25 @@ FLOORS = [
     {"config", "sampling", "refiner", "drift", "riff", "transcription", "chords"},
     {"corpus", "featurizer", "device", "score"},
     {"codec", "regression", "phase", "spectrogram", "dataset", "prompt"},
-    {"rollout"},
+    {"rollout", "voice"},
     {"model_definition"},
     {"checkpoint"},
     {"predictor", "run_log", "audio_file"},
     {"trainer", "takes"},
     {"train", "predict"},
 ]
-FILELESS = {"featurizer", "phase", "codec", "regression", "model_definition", "refiner", "rollout", "sampling", "drift"}
+FILELESS = {
+    "featurizer",
+    "phase",
+    "codec",
+    "regression",
+    "model_definition",
+    "refiner",
+    "rollout",
+    "sampling",
+    "drift",
+    "voice",
+}
 PACKAGES = {"score"}  # folders of several modules, each as one
 MODULES = sorted([*(path.stem for path in ROOT.glob("*.py")), *PACKAGES])
 
