@@ -26,6 +26,7 @@ SHORTER = [
         r"bench.sound recordings.*",
         "bench.sound recordings --metadata metadata/mine.json --prompts 2 --seconds 3 --long 6",
     ),
+    (r"(bench.voice .*)", r"\1 --prompts 2 --seconds 3"),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
     (r"bench.memory", "bench.memory --hours 2 --steps 2"),
     (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 2 --seconds 2 --rounds 1"),

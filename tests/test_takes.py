@@ -145,7 +145,7 @@ def test_several_prompts_in_one_batch(tiny_run, tone, clip, tmp_path):
     other.parent.mkdir()
     soundfile.write(other, chord(0.7, 22050)[::-1], 22050)
     out = tmp_path / "new" / "out"
-    predict(tiny_run, tone, clip, other, "--frames", 20, "-o", out, "--picture")
+    predict(tiny_run, tone, clip, other, "--frames", 20, "-o", out, "--picture", "--voice", "plain")
     assert sorted(p.name for p in out.iterdir()) == [
         f"{name}-next.{suffix}" for name in ("clip", "tone", "tone_2") for suffix in ("png", "wav")
     ]
