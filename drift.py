@@ -8,6 +8,7 @@ back, a little with each frame, so that the frames in between stay the model's o
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,10 @@ LEVEL_MEMORY, LEVEL_PULL = 0.1, 0.3  # likewise of the level, which is off withi
 # What is far beyond is taken back faster, by its ratio to the bound: a leap to another instrument, which the model
 # would go on with. So many times as fast at most.
 FASTER = 5.0
+LAST_SECONDS, LAST_MEMORY = 1.0, 2.0  # of the prompt, whose level counts at first; s in which it is forgotten
+# Nepers (1 dB) by which the level may be off in the first second after the join, twice as many after two, and so on
+# for some seconds: from second to second, recordings differ by that much (half of them by less than 0.9 dB).
+STEADY_NEPERS, STEADY_SECONDS = 0.12, 4.0
 MOST_NEPERS = 1.0  # of level, that count at once: after a fade-out, music comes back within half a second, not at once
 QUANTILE = 0.7  # of the distances in recordings, which is the bound
 # Of the distances between a prompt and the first codes of the frames that follow it, in the first components, which
@@ -33,6 +38,7 @@ class Drift(NamedTuple):
     origin: torch.Tensor  # mean of the prompt's frames [B, n_components]
     slow: torch.Tensor  # [B, n_components]
     origin_level: torch.Tensor  # nepers [B, 1]
+    last_level: torch.Tensor  # of the prompt's last second
     slow_level: torch.Tensor
     n_frames: int  # since the prompt
 
@@ -62,6 +68,7 @@ def start(frames: torch.Tensor, level: torch.Tensor, frame_rate: float, softest:
         (frames * sounds).sum(1) / n,
         _recent(frames, MEMORY * frame_rate),
         (level * sounds).sum(1) / n,
+        level[:, -max(1, round(LAST_SECONDS * frame_rate)) :].mean(1).clamp(min=softest),
         _recent(level, LEVEL_MEMORY * frame_rate),
         0,
     )
@@ -73,6 +80,7 @@ def follow(drift: Drift, frame: torch.Tensor, level: torch.Tensor, frame_rate: f
         drift.origin,
         torch.lerp(drift.slow, frame, 1 / (1 + MEMORY * frame_rate)),
         drift.origin_level,
+        drift.last_level,
         torch.lerp(drift.slow_level, level, 1 / (1 + LEVEL_MEMORY * frame_rate)),
         drift.n_frames + 1,
     )
@@ -81,12 +89,33 @@ def follow(drift: Drift, frame: torch.Tensor, level: torch.Tensor, frame_rate: f
 def pull(drift: Drift, bounds: Bounds) -> torch.Tensor:
     """What is to be taken from the next frame. Shape: ``[B, n_components]``"""
     lag = sum(drift.n_frames >= lag * bounds.frame_rate for lag in LAGS[1:])
-    away, too_loud = drift.slow - drift.origin, drift.slow_level - drift.origin_level
+    away, too_loud = drift.slow - drift.origin, drift.slow_level - usual_level(drift, bounds.frame_rate)
     most, level = bounds.components[lag], bounds.level[lag]
     away, too_loud = away - away.clamp(-most, most), too_loud - too_loud.clamp(-level, level)
     away = away * (1 + away.abs() / most.clamp(min=1e-6)).clamp(max=FASTER)
     too_loud = too_loud.clamp(-MOST_NEPERS, MOST_NEPERS)
     return torch.addcmul(PULL * away, LEVEL_PULL * too_loud, bounds.louder)
+
+
+def usual_level(drift: Drift, frame_rate: float) -> torch.Tensor:
+    """Nepers to stay at: of the prompt's last second at first, later of the whole prompt. Shape: ``[B, 1]``"""
+    return torch.lerp(drift.origin_level, drift.last_level, math.exp(-drift.n_frames / (LAST_MEMORY * frame_rate)))
+
+
+def level_jump(drift: Drift, level: torch.Tensor, frame_rate: float) -> torch.Tensor | None:
+    """Nepers by which the next frame is too loud to grow out of the prompt; None once that is over.
+
+    A single draw right after the join makes it louder or softer by several dB, and what follows stays there.
+
+    Shape:
+        level of the next frame ``[B, 1]`` -> ``[B, 1]``
+    """
+    seconds = drift.n_frames / frame_rate
+    if seconds >= STEADY_SECONDS:
+        return None
+    slow = torch.lerp(drift.slow_level, level, 1 / (1 + LEVEL_MEMORY * frame_rate))
+    beyond, most = slow - usual_level(drift, frame_rate), STEADY_NEPERS * max(1.0, seconds)
+    return beyond - beyond.clamp(-most, most)
 
 
 def distance(frames: torch.Tensor, origin: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
@@ -113,7 +142,7 @@ def measure(drift: Drift, frames: torch.Tensor, level: torch.Tensor, frame_rate:
     for frame, loud in zip(frames.unbind(1), level.unbind(1), strict=True):
         drift = follow(drift, frame, loud, frame_rate)
         if drift.n_frames in wanted:
-            away = [drift.slow - drift.origin, drift.slow_level - drift.origin_level]
+            away = [drift.slow - drift.origin, drift.slow_level - usual_level(drift, frame_rate)]
             distances.append([x.abs().quantile(QUANTILE, dim=0) for x in away])
     distances += distances[-1:] * (len(LAGS) - len(distances))
     components, levels = zip(*distances, strict=True)

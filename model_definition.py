@@ -17,7 +17,7 @@ from codec import ResidualCodec
 from config import FeaturizerConfig, ModelConfig
 from refiner import MAX_DETAIL, Refiner, gelu
 from regression import RegressionLSTM
-from rollout import Layout, RolloutState, lay_out, next_frame, plain_linear
+from rollout import GAIN_SECONDS, GAIN_SHARE, Layout, RolloutState, codec_gain, lay_out, next_frame, plain_linear
 from sampling import gumbel, sample
 
 UNUSED = -100  # target of frames that are padding
@@ -294,7 +294,18 @@ class CodeLSTM(nn.Module):
         Shape:
             frames ``[B, T, 2 * n_bins]``
         """
-        log_magnitude = frames.chunk(2, dim=-1)[0]
+        log_magnitude, layout = frames.chunk(2, dim=-1)[0], layout or self.lay_out()
+        state = self._after(log_magnitude, layout, generator)
+        n = min(round(GAIN_SECONDS * self.frame_rate), log_magnitude.shape[1] // 2)
+        if n:
+            dice = torch.Generator(log_magnitude.device).manual_seed(0)  # a prompt's gain is the same for all seeds
+            before = self._after(log_magnitude[:, -2 * n : -n], layout, dice)
+            gain = codec_gain(self, before, log_magnitude[:, -n:], dice)
+            state = state._replace(balance=state.balance + GAIN_SHARE * gain)
+        return state
+
+    def _after(self, log_magnitude: torch.Tensor, layout: Layout, generator=None) -> RolloutState:
+        """Rollout state after frames ``[B, T, n_bins]``, with the gain of all prompts."""
         codes, vector, detail = self.codec.analyze(log_magnitude)
         state = self.embedding.weight.new_zeros(len(self.layers), 2, len(codes), self.config.hidden_size)
         reference = self._embed_reference((vector + detail)[:, -REFERENCE_FRAMES:].mean(1), len(codes))
@@ -302,14 +313,16 @@ class CodeLSTM(nn.Module):
             embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator) + reference.unsqueeze(1)
             _, state = self._run(embedded.transpose(0, 1), None)
         details, held = detail[:, -1].expand(2, -1, -1), detail.new_zeros(len(codes), 1)
-        layout = layout or self.lay_out()
         frames = (vector + detail)[:, -REFERENCE_FRAMES:]
         level = self.codec.level(log_magnitude[:, -REFERENCE_FRAMES:])
         gone = drift.start(frames, level, self.frame_rate, self.codec.softest)
         # First codes of another instrument are not drawn, but for those that the prompt itself has.
         far = drift.distance(self.first_centres(), gone.origin.unsqueeze(1), self.drift) > self.leap
         first = -FAR * far.scatter(1, codes[:, -REFERENCE_FRAMES:, 0], False).float()
-        return RolloutState(codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, first, layout)
+        balance = self.codec.balance.expand(len(codes), 1)
+        return RolloutState(
+            codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, first, balance, layout
+        )
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:
         """The weights as they are now, for rollouts; ``linear`` makes a function of a weight and a bias."""

@@ -19,6 +19,9 @@ from sampling import gumbel, sample
 # Share of the mark of drawn frames for those of a rollout. In training, what follows a drawn frame is a recording's:
 # with all of the mark, the LSTM takes back what it has just made; with none, it takes its own errors for music.
 DRAWN_SHARE = 0.3
+# Of the codec's error in level, which is much the same through a piece: what is measured at the end of the prompt
+# over so many seconds is made up for, by this share, and by so many nepers at most.
+GAIN_SHARE, GAIN_SECONDS, MAX_GAIN = 0.6, 1.0, 0.5
 HOLD_NATS = 2.0  # by which a beginning becomes likelier with each usual hold's length that a hold lasts longer
 
 
@@ -58,6 +61,7 @@ class RolloutState(NamedTuple):
     held: torch.Tensor  # frames since the first code changed [B, 1]
     drift: drift.Drift  # how far it has gone
     first: torch.Tensor  # nats on the first codes: what is too far from the prompt is not drawn [B, n_codes]
+    balance: torch.Tensor  # nepers, added to what is played [B, 1]
     layout: Layout
 
 
@@ -155,6 +159,9 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
     details = details.clamp(-MAX_DETAIL, MAX_DETAIL)
     played = layout.decode(vector + details[1]).clamp(min=FLOOR_DB / DB)
     level = model.codec.level(played)
+    jump = drift.level_jump(state.drift, level + state.balance, model.frame_rate) if free else None
+    if jump is not None:
+        details, played, level = details - jump * layout.bounds.louder, played - jump, level - jump
     excess = level - level.clamp(model.codec.softest, model.codec.loudest)
     if free and excess.any():
         # Outside the softest and the loudest frames of the corpus the model has learned nothing, and
@@ -164,9 +171,26 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
         details = torch.where(excess == 0, details, model.codec.detail(frames, codes))
         vector, played, level = model.codec.vector(codes) / deviation, frames[1], level - excess
     held = (state.held + 1) * (codes[:, :1] == state.codes[:, :1])
-    gone = drift.follow(state.drift, vector + details[0], level + model.codec.balance, model.frame_rate)
+    gone = drift.follow(state.drift, vector + details[0], level + state.balance, model.frame_rate)
     state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone)
-    return played + model.codec.balance, state
+    return played + state.balance, state
+
+
+def codec_gain(model, state: RolloutState, log_magnitude: torch.Tensor, generator) -> torch.Tensor:
+    """How much louder frames are than what is played with their codes, nepers; 0 where they are near silence.
+
+    Args:
+        state: before the first of the frames.
+
+    Shape:
+        log_magnitude ``[B, T, n_bins]`` -> ``[B, 1]``
+    """
+    level, played = model.codec.level(log_magnitude), []
+    for codes in model.codec.encode(log_magnitude).unbind(1):
+        frame, state = next_frame(model, state, generator=generator, true_codes=codes)
+        played.append(model.codec.level(frame))
+    true, heard = ((2 * x).exp().mean(1).clamp(min=1e-30).log() / 2 for x in (level, torch.stack(played, 1)))
+    return torch.where(true < model.codec.softest, 0.0, (true - heard).clamp(-MAX_GAIN, MAX_GAIN))
 
 
 def step(output: torch.Tensor, state, layers):

@@ -19,6 +19,7 @@ from device import has_bf16_matrix_units
 from featurizer import Featurizer
 from model_definition import build_model
 from predictor import Predictor
+from rollout import GAIN_SHARE
 from voice import decay, fastest
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
@@ -237,7 +238,9 @@ class Trainer:
             again = predictor.reconstruct(waveform, n_prompt, seed=seed)
             skip = n_prompt + framing.n_fft  # samples whose frames still see the prompt
             power = [x[..., skip : again.shape[-1]].square().flatten(1).mean(-1) + 1e-12 for x in (waveform, again)]
-            codec.balance.copy_((0.5 * (power[0] / power[1]).log()).median().clamp(-MAX_BALANCE, MAX_BALANCE))
+            # Each prompt's own gain has made up for its share, and will again.
+            balance = (0.5 * (power[0] / power[1]).log()).median() / (1 - GAIN_SHARE)
+            codec.balance.copy_(balance.clamp(-MAX_BALANCE, MAX_BALANCE))
             for seconds in ROLLOUT_SECONDS:  # as long as the recordings allow
                 n_frames = round(seconds * framing.frame_rate)
                 waveform = self._pieces(ROLLOUTS, n_prompt + n_frames * framing.hop_length)

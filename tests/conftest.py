@@ -1,5 +1,7 @@
 """Shared inputs: real chorales played by the demo's synthesizer, a tiny configuration, a tiny run."""
 
+import copy
+import dataclasses
 import os
 import subprocess
 import sys
@@ -79,6 +81,13 @@ def start_training(recordings, metadata, *arguments) -> subprocess.Popen:
     return subprocess.Popen([str(c) for c in command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
+def without_noise(model):
+    """A copy of a model that hears what is there."""
+    model = copy.deepcopy(model)
+    model.config = dataclasses.replace(model.config, input_noise=0.0)
+    return model
+
+
 def wait_for(condition, timeout=120):
     """Wait until ``condition()`` holds."""
     end = time.monotonic() + timeout
@@ -127,6 +136,30 @@ def frames(corpus):
     featurizer = Featurizer(FeaturizerConfig(8000, 512, 128))
     waveform = torch.from_numpy(corpus.recordings[0].read(0, 512 + 128 * (64 * 20 - 1)))
     return featurizer.log_magnitude(waveform).reshape(20, 64, 257).numpy()
+
+
+@pytest.fixture(scope="session")
+def trainer(corpus):
+    """A tiny model of real music, 200 steps old. Those who change it copy it, or undo it."""
+    import torch
+
+    from dataset import split
+    from trainer import Trainer
+
+    torch.set_num_threads(1)
+    trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
+    trainer.fit()
+    for _ in range(200):
+        trainer.train_step()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def predictor(trainer):
+    """Its averaged weights, before calibration."""
+    from predictor import Predictor
+
+    return Predictor.from_state(trainer.config, trainer.state())
 
 
 @pytest.fixture(scope="session")

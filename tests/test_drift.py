@@ -103,3 +103,40 @@ def test_silence_is_nothing_to_stay_at():
     assert silent.origin.item() == pytest.approx(-9.0)
     back = drift.pull(gone, bounds(1e6, 0.5))  # half a neper of bound, and no more than one of the rest at once
     torch.testing.assert_close(back, torch.full((1, 3), -drift.LEVEL_PULL * drift.MOST_NEPERS))
+
+
+def test_the_level_grows_out_of_the_last_second():
+    """Of a prompt that has become louder by 2 nepers: its last second's level, and the whole prompt's once that is
+    forgotten."""
+    level = torch.cat([torch.zeros(1, 80, 1), torch.full((1, 40, 1), 2.0)], 1)
+    gone = drift.start(level.expand(-1, -1, 3), level, FRAME_RATE)
+    mean = 2 / 3
+    for seconds in (0, 1, 2, 60):
+        usual = drift.usual_level(gone._replace(n_frames=round(seconds * FRAME_RATE)), FRAME_RATE)
+        wanted = mean + (2 - mean) * math.exp(-seconds / drift.LAST_MEMORY)
+        assert usual.item() == pytest.approx(wanted, abs=1e-5), seconds
+
+
+@pytest.mark.parametrize("leap", [1.0, -2.0])
+def test_a_leap_in_level_is_no_leap_to_the_ear(leap):
+    """Of frames that are all a neper or more off, about half of what is beyond the tolerance is left, which is
+    STEADY_NEPERS in the first second, twice that after two; in the end all of it is back."""
+    gone = drift.start(torch.zeros(1, 80, 3), torch.zeros(1, 80, 1), FRAME_RATE)
+    slow = []
+    for _ in range(round(10 * FRAME_RATE)):
+        level = torch.full((1, 1), leap)
+        jump = drift.level_jump(gone, level, FRAME_RATE)
+        level = level if jump is None else level - jump
+        gone = drift.follow(gone, torch.zeros(1, 3), level, FRAME_RATE)
+        slow.append(abs(gone.slow_level.item()))
+    for seconds in (1, 2, 3.9):
+        new = 1 / (1 + drift.LEVEL_MEMORY * FRAME_RATE)  # share of a frame in the slow mean, where it comes to rest
+        left = ((1 - new) * abs(leap) + seconds * drift.STEADY_NEPERS) / (2 - new)
+        assert slow[round(seconds * FRAME_RATE) - 1] == pytest.approx(left, abs=0.02), seconds
+    assert slow[-1] == pytest.approx(abs(leap), abs=1e-3)
+
+
+def test_within_the_tolerance_the_level_is_free():
+    gone = drift.start(torch.zeros(1, 80, 3), torch.zeros(1, 80, 1), FRAME_RATE)
+    assert drift.level_jump(gone, torch.full((1, 1), drift.STEADY_NEPERS), FRAME_RATE) == 0
+    assert drift.level_jump(gone._replace(n_frames=round(5 * FRAME_RATE)), torch.ones(1, 1), FRAME_RATE) is None
