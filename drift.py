@@ -64,12 +64,13 @@ def start(frames: torch.Tensor, level: torch.Tensor, frame_rate: float, softest:
     sounds = (level >= softest).to(frames.dtype)
     sounds = torch.where(sounds.sum(1, keepdim=True) > 0, sounds, 1.0)
     n = sounds.sum(1)
+    origin = (frames * sounds).sum(1) / n
     return Drift(
-        (frames * sounds).sum(1) / n,
-        _recent(frames, MEMORY * frame_rate),
+        origin,
+        origin + _recent((frames - origin.unsqueeze(1)) * sounds, MEMORY * frame_rate),
         (level * sounds).sum(1) / n,
         level[:, -max(1, round(LAST_SECONDS * frame_rate)) :].mean(1).clamp(min=softest),
-        _recent(level, LEVEL_MEMORY * frame_rate),
+        _recent(level, LEVEL_MEMORY * frame_rate).clamp(min=softest),
         0,
     )
 

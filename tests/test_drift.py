@@ -98,10 +98,13 @@ def test_silence_is_nothing_to_stay_at():
     frames = torch.cat([torch.ones(1, 100, 1), torch.full((1, 60, 1), -9.0)], 1)
     gone = drift.start(frames, frames, FRAME_RATE, softest=-5.0)
     assert gone.origin.item() == gone.origin_level.item() == pytest.approx(1.0)
-    assert gone.slow_level.item() < -8.9
+    assert gone.slow_level.item() == gone.last_level.item() == -5.0  # what follows need not make up for silence
+    assert gone.slow.item() == pytest.approx(1.0, abs=1e-5)
     silent = drift.start(frames[:, 100:], frames[:, 100:], FRAME_RATE, softest=-5.0)
     assert silent.origin.item() == pytest.approx(-9.0)
-    back = drift.pull(gone, bounds(1e6, 0.5))  # half a neper of bound, and no more than one of the rest at once
+    assert not drift.pull(gone, bounds(1.0, 0.5)).any()  # it goes on from silence, and comes back
+    later = gone._replace(n_frames=round(20 * FRAME_RATE))  # half a neper of bound, and no more than one at once
+    back = drift.pull(later, bounds(1e6, 0.5))
     torch.testing.assert_close(back, torch.full((1, 3), -drift.LEVEL_PULL * drift.MOST_NEPERS))
 
 

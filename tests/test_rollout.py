@@ -279,3 +279,18 @@ def test_a_prompts_own_gain_is_what_the_codec_lacks_there(predictor, corpus):
     silent = model.start(torch.cat([frames[:, :20], frames[:, :40] - 12], 1))
     assert silent.balance.item() == pytest.approx(model.codec.balance.item())
     assert model.start(frames[:, :1]).balance.item() == model.codec.balance.item()
+
+
+@torch.inference_mode()
+def test_after_a_rest_music_comes_back_without_a_burst(predictor, corpus):
+    """From a prompt that ends in half a second of silence: the first quarter of a second is softer than the prompt,
+    by 3 dB or more; the fifth to eighth second are as loud, within 6 dB."""
+    prompt = torch.stack([torch.from_numpy(corpus.recordings[0].read(i * 24000, 16000)) for i in range(4)])
+    prompt = predictor.match_level(prompt)
+    silent = prompt * (torch.arange(16000) < 12000)
+    n_frames = round(8 * predictor.config.featurizer.frame_rate)
+    new = predictor.continue_(silent, n_frames, seed=2)[:, 16000:]
+    usual = prompt[:, :12000].square().mean()
+    first, later = new[:, :2000].square().mean(), new[:, 32000:].square().mean()
+    assert 10 * torch.log10(first / usual) < -3
+    assert abs(10 * torch.log10(later / usual)) < 6
