@@ -14,12 +14,12 @@ import regex
 
 from score.directions import read_direction, read_dynamics, read_sound
 from score.instruments import drum_at, sounds_of
+from score.notations import STEPS, Glides, Ornaments, key_signature, read_roll, semitones, share_marks
 from score.performance import DEFAULT_METER, BadScore, check_count
 from score.sheet import Chord, Grace, Measure, Sheet, Sound, Written
 
 MAX_QUARTERS = 100_000  # of a measure
 MAX_MEASURES = 20_000
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # Shares of the written length: staccato half (MuseScore), staccatissimo a third, portato three quarters.
 _GATES = {"staccato": 0.5, "spiccato": 0.5, "staccatissimo": 1 / 3, "detached-legato": 0.75}
 # Added to the velocity: music21's volume shifts of 0.1 and 0.15, of 127.
@@ -71,6 +71,8 @@ class _PartReader:
         self.endings: list[tuple[int, str, str]] = []  # measure, start or stop, numbers
         self.past: list[list[Chord]] = []  # chords of the measures before
         self.repeated = 0  # under a percent sign: of how many measures before
+        self.keys: dict[str, dict[int, float]] = {}  # alterations by step, by staff
+        self.ornaments, self.glides = Ornaments(), Glides()
 
     def read(self, element, measure: Measure):
         """One ``<measure>`` into ``measure``."""
@@ -87,6 +89,8 @@ class _PartReader:
             owner = next((c for c in reversed(self.chords) if c.voice == voice and c.notes), None)
             if owner is not None:
                 owner.after.extend(graces)
+        share_marks(self.chords)
+        self.ornaments.read(self.chords, self.keys)
         if 0 < self.repeated <= len(self.past) and not any(chord.notes for chord in self.chords):
             self.chords = measure.chords[self.index] = self.past[-self.repeated]
         self.past.append(self.chords)
@@ -126,6 +130,8 @@ class _PartReader:
         time = element.find("time")
         if time is not None and time.find("beats") is not None:
             self.meter = _meter(time)
+        for key in element.findall("key"):
+            self.keys[key.get("number", "")] = key_signature(key)
         repeat = element.find("measure-style/measure-repeat")
         if repeat is not None:
             self.repeated = (_integer(repeat.text, 8) or 1) if repeat.get("type") == "start" else 0
@@ -201,12 +207,29 @@ class _PartReader:
                 self.chords.append(chord)
         else:
             dotted = element.find("dot") is not None
-            chord = Chord(self.position, length, [], voice, staff, dotted, before=self.graces.pop(voice, []))
+            graces = self._terminate(voice, self.graces.pop(voice, []))
+            chord = Chord(self.position, length, [], voice, staff, dotted, before=graces)
             self.chords.append(chord)
             self._move(length)
             self.last = chord
         chord.fermata |= any(n.find("fermata") is not None for n in notations)
-        chord.notes.extend(self._written(element, staff, notations, chord.position))
+        written = self._written(element, staff, notations, chord.position)
+        chord.notes.extend(written)
+        chord.signs.extend(sign for n in notations for group in n.findall("ornaments") for sign in group)
+        tremolo = next((sign for sign in chord.signs if sign.tag == "tremolo"), None)
+        if tremolo is not None and tremolo.get("type") in ("start", "stop"):
+            chord.alternates = tremolo.get("type") == "stop"
+            chord.alternation = None if chord.alternates else _strokes(element, tremolo)
+        self.glides.read(notations, written)
+
+    def _terminate(self, voice: str, graces: list[Grace]) -> list[Grace]:
+        """Grace notes behind a trill end it: its note gives them their time. The others are given back."""
+        before = next((c for c in reversed(self.chords) if c.voice == voice), None)
+        plain = not any(g.slashed or g.steal_previous is not None or g.steal_following is not None for g in graces)
+        if graces and plain and before is not None and any(sign.tag == "trill-mark" for sign in before.signs):
+            before.after.extend(graces)
+            return []
+        return graces
 
     def _grace(self, element, grace, in_chord, voice, staff, notations):
         notes = self._written(element, staff, notations, self.position)
@@ -239,7 +262,10 @@ class _PartReader:
             for mark in (m for group in notation.findall("articulations") for m in group):
                 written.gate = min(written.gate, _GATES.get(mark.tag, 1.0))
                 written.accent += _ACCENTS.get(mark.tag, 0)
-            written.stroke = written.stroke or _stroke(element, notation)
+            tremolo = notation.find("ornaments/tremolo")
+            if tremolo is not None and tremolo.get("type", "single") in ("single", "unmeasured"):
+                written.stroke = written.stroke or _strokes(element, tremolo)
+        written.roll, written.spelled = read_roll(notations, staff), _spelled(element)
         if element.get("dynamics"):
             written.velocity = 0.9 * _finite(element.get("dynamics"), "dynamics")
         written.attack, written.release = (
@@ -262,11 +288,11 @@ class _PartReader:
             return sound.key
         if pitch is not None:
             step, octave = (pitch.findtext("step") or "").strip(), (pitch.findtext("octave") or "").strip()
-            if step not in _STEPS or not regex.fullmatch(r"-?\d{1,2}", octave):
+            if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
                 raise BadScore(f"has a note with the pitch {step[:20]!r} {octave[:20]!r}; export it again")
             alter = _finite(pitch.findtext("alter") or "0", "alter")
             shift = 0 if sound.drums else self.transposition.get(staff, self.transposition.get("", 0))
-            sounding = 12 * (int(octave) + 1) + _STEPS[step] + alter + shift
+            sounding = semitones(7 * int(octave) + STEPS.index(step), alter) + shift
             if not 0 <= sounding <= 127:
                 raise BadScore(f"has a note ({step}{octave}) that is too low or too high to be heard; export it again")
             return sounding
@@ -308,12 +334,18 @@ def _by_type(element) -> Fraction:
     return length * (2 - Fraction(1, 2) ** min(4, len(element.findall("dot"))))
 
 
-def _stroke(element, notation) -> Fraction | None:
-    """The strokes of a tremolo on one note: each slash halves, as each flag of the note does."""
-    tremolo = notation.find("ornaments/tremolo")
-    if tremolo is None or tremolo.get("type", "single") != "single":
+def _spelled(element) -> tuple[int, float] | None:
+    """Place on the stave and alteration of a pitch that :meth:`_PartReader._pitch` has read."""
+    pitch = element.find("pitch")
+    if pitch is None:
         return None
-    slashes = min(5, _integer(tremolo.text, 8))
+    place = 7 * int(pitch.findtext("octave")) + STEPS.index(pitch.findtext("step").strip())
+    return place, _finite(pitch.findtext("alter") or "0", "alter")
+
+
+def _strokes(element, tremolo) -> Fraction | None:
+    """The strokes of a tremolo: each slash halves, as each flag of the note does; without measure three slashes."""
+    slashes = 3 if tremolo.get("type") == "unmeasured" else min(5, _integer(tremolo.text, 8))
     flags = max(0, min(4, _LENGTHS.get(element.findtext("type", "quarter").strip(), 0)))
     return Fraction(1, 2) ** (slashes + flags) if slashes > 0 else None
 
