@@ -73,6 +73,7 @@ class _PartReader:
         self.repeated = 0  # under a percent sign: of how many measures before
         self.keys: dict[str, dict[int, float]] = {}  # alterations by step, by staff
         self.ornaments, self.glides = Ornaments(), Glides()
+        self.trilling: dict[str, bool] = {}  # whether the last note of a voice is trilled
 
     def read(self, element, measure: Measure):
         """One ``<measure>`` into ``measure``."""
@@ -89,6 +90,7 @@ class _PartReader:
             owner = next((c for c in reversed(self.chords) if c.voice == voice and c.notes), None)
             if owner is not None:
                 owner.after.extend(graces)
+                self._terminate(voice, graces)
         share_marks(self.chords)
         self.ornaments.read(self.chords, self.keys)
         if 0 < self.repeated <= len(self.past) and not any(chord.notes for chord in self.chords):
@@ -207,7 +209,10 @@ class _PartReader:
                 self.chords.append(chord)
         else:
             dotted = element.find("dot") is not None
-            graces = self._terminate(voice, self.graces.pop(voice, []))
+            graces = self.graces.pop(voice, [])
+            if self._terminate(voice, graces):
+                next(c for c in reversed(self.chords) if c.voice == voice).after.extend(graces)
+                graces = []
             chord = Chord(self.position, length, [], voice, staff, dotted, before=graces)
             self.chords.append(chord)
             self._move(length)
@@ -216,20 +221,23 @@ class _PartReader:
         written = self._written(element, staff, notations, chord.position)
         chord.notes.extend(written)
         chord.signs.extend(sign for n in notations for group in n.findall("ornaments") for sign in group)
+        tags = {sign.tag for sign in chord.signs}
+        tied = any(note.tie_stop for note in written)
+        goes_on = self.trilling.get(voice, False) and (in_chord or tied or "wavy-line" in tags)
+        self.trilling[voice] = "trill-mark" in tags or goes_on
         tremolo = next((sign for sign in chord.signs if sign.tag == "tremolo"), None)
         if tremolo is not None and tremolo.get("type") in ("start", "stop"):
             chord.alternates = tremolo.get("type") == "stop"
             chord.alternation = None if chord.alternates else _strokes(element, tremolo)
         self.glides.read(notations, written)
 
-    def _terminate(self, voice: str, graces: list[Grace]) -> list[Grace]:
-        """Grace notes behind a trill end it: its note gives them their time. The others are given back."""
-        before = next((c for c in reversed(self.chords) if c.voice == voice), None)
+    def _terminate(self, voice: str, graces: list[Grace]) -> bool:
+        """Whether grace notes end the trill before them, of which they are a part then."""
         plain = not any(g.slashed or g.steal_previous is not None or g.steal_following is not None for g in graces)
-        if graces and plain and before is not None and any(sign.tag == "trill-mark" for sign in before.signs):
-            before.after.extend(graces)
-            return []
-        return graces
+        ends = bool(graces) and plain and self.trilling.get(voice, False)
+        for grace in graces:
+            grace.ends_trill = ends
+        return ends
 
     def _grace(self, element, grace, in_chord, voice, staff, notations):
         notes = self._written(element, staff, notations, self.position)
@@ -265,7 +273,7 @@ class _PartReader:
             tremolo = notation.find("ornaments/tremolo")
             if tremolo is not None and tremolo.get("type", "single") in ("single", "unmeasured"):
                 written.stroke = written.stroke or _strokes(element, tremolo)
-        written.roll, written.spelled = read_roll(notations, staff), _spelled(element)
+        written.roll, written.spelled = read_roll(notations), _spelled(element)
         if element.get("dynamics"):
             written.velocity = 0.9 * _finite(element.get("dynamics"), "dynamics")
         written.attack, written.release = (

@@ -88,20 +88,20 @@ class Ornaments:
             trill = line
         if trill is not None:
             _give(chord, main, neighbours.trill(trill, chord.signs))
-            if "start" in kinds:
-                wave = self.waves[chord.voice] = _Wave(trill, [])
         elif wave is not None and "start" not in kinds:
             wave.under.append((chord, main, neighbours))
-            if kinds:  # it is told that the line goes on or ends here: so it is over what lies between
-                for below, note, around in wave.under:
-                    _give(below, note, around.trill(wave.sign, below.signs))
-                wave.under.clear()
         else:
             for tag, sign in signs.items():
                 found = neighbours.other(tag, sign, chord.signs)
                 if found is not None:
                     _give(chord, main, found)
                     break
+        if wave is not None and kinds & {"stop", "continue"}:  # so the line is over what lies between
+            for below, note, around in wave.under:
+                _give(below, note, around.trill(wave.sign, below.signs))
+            wave.under.clear()
+        if trill is not None and "start" in kinds:
+            self.waves[chord.voice] = _Wave(trill, [])
         if "stop" in kinds and self.waves.pop(chord.voice, None) is not None:
             for note in chord.notes:
                 note.line_ends = True
@@ -248,13 +248,11 @@ class Glides:
                 self.begun[key] = notes
 
 
-def read_roll(notations, staff: str) -> tuple[str, bool] | None:
-    """An ``<arpeggiate>``: those of one number are rolled together, on all staves; without a number those of one
-    staff, where it does not say that it goes on (``unbroken``)."""
+def read_roll(notations) -> tuple[str, bool, bool] | None:
+    """An ``<arpeggiate>``: its number, whether it goes down, and whether it is said to go on over staves."""
     for mark in _children(notations):
         if mark.tag == "arpeggiate":
-            together = mark.get("number") or ("" if mark.get("unbroken") == "yes" else f"staff {staff}")
-            return together, mark.get("direction") == "down"
+            return mark.get("number", ""), mark.get("direction") == "down", mark.get("unbroken") == "yes"
     return None
 
 

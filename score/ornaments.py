@@ -81,12 +81,14 @@ def _by_shares(ornament: Ornament, n: int, n_suffix: int, length: float) -> list
 
 
 def rolls(chords: list[Chord]) -> dict[int, tuple[int, int]]:
-    """Of each note of an arpeggio, by its id: which of how many it is. All staves of a part are one chord."""
-    groups: dict[tuple[Fraction, str], list] = {}
-    for chord in chords:
-        for note in chord.notes:
-            if note.roll is not None and not note.tie_stop:
-                groups.setdefault((chord.position, note.roll[0]), []).append(note)
+    """Of each note of an arpeggio, by its id: which of how many it is. Those of one number are rolled together, on all
+    staves; without a number those of one staff, or all where one of them says that it goes on."""
+    rolled = [(c, note) for c in chords for note in c.notes if note.roll is not None and not note.tie_stop]
+    unbroken = {chord.position for chord, note in rolled if note.roll[2]}
+    groups: dict[tuple[Fraction, str, str], list] = {}
+    for chord, note in rolled:
+        staff = "" if note.roll[0] or chord.position in unbroken else chord.staff
+        groups.setdefault((chord.position, note.roll[0], staff), []).append(note)
     out = {}
     for notes in groups.values():
         notes.sort(key=lambda note: note.pitch, reverse=any(note.roll[1] for note in notes))

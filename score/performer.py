@@ -205,9 +205,8 @@ class _Player:
         if chord.before:
             onset = self._graces_before(chord, begin, end, quarter, level, at, n_pass)
         if chord.after:
-            lengths = [_written_length(grace, quarter) for grace in chord.after]
-            if any(w.ornament and w.ornament.cycle for w in chord.notes):  # they end a trill
-                lengths = [note_length(self.clock.tempo(at)) for _ in chord.after]
+            unit = note_length(self.clock.tempo(at))
+            lengths = [unit if grace.ends_trill else _written_length(grace, quarter) for grace in chord.after]
             shrink = min(1.0, _PLAIN * (end - onset) / max(sum(lengths), 1e-9))
             until = end - shrink * sum(lengths)
             lengths = [shrink * length for length in lengths]
@@ -258,7 +257,7 @@ class _Player:
         begin, end = self._span(chord, at)[0], self._span(other, at + chord.length)[1]
         quarter = (end - begin) / float(chord.length + other.length or 1)
         onset = self._graces_before(chord, begin, end, quarter, level, at, n_pass) if chord.before else begin
-        n = max(2, round((chord.length + other.length) / chord.alternation))
+        n = 2 * max(1, round((chord.length + other.length) / chord.alternation / 2))
         step, sounding = (end - onset) / n, []
         check_count(len(self.out.notes) + len(self.notes) + n * max(len(chord.notes), len(other.notes), 1))
         for i in range(n):

@@ -40,7 +40,7 @@ class Written:
     spelled: tuple[int, float] | None = None  # place on the stave (C0 is 0, seven for an octave) and alteration
     ornament: Ornament | None = None
     line_ends: bool = False  # the wavy line of a trill
-    roll: tuple[str, bool] | None = None  # of an arpeggio: those that are rolled together, and whether downwards
+    roll: tuple[str, bool, bool] | None = None  # of an arpeggio: number, downwards, goes on over staves
     glide: tuple[str, float] | None = None  # "glissando" or "slide", and the pitch that it leads to
 
 
@@ -53,6 +53,7 @@ class Grace:
     slashed: bool
     steal_previous: float | None = None  # share of the length of the note before
     steal_following: float | None = None
+    ends_trill: bool = False
 
 
 @dataclass(slots=True)
