@@ -343,12 +343,12 @@ def _by_type(element) -> Fraction:
 
 
 def _spelled(element) -> tuple[int, float] | None:
-    """Place on the stave and alteration of a pitch that :meth:`_PartReader._pitch` has read."""
-    pitch = element.find("pitch")
-    if pitch is None:
+    """Place on the stave and alteration; None of what has no pitch, or none that can be read (it is a drum's)."""
+    step = (element.findtext("pitch/step") or "").strip()
+    octave = (element.findtext("pitch/octave") or "").strip()
+    if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
         return None
-    place = 7 * int(pitch.findtext("octave")) + STEPS.index(pitch.findtext("step").strip())
-    return place, _finite(pitch.findtext("alter") or "0", "alter")
+    return 7 * int(octave) + STEPS.index(step), _finite(element.findtext("pitch/alter") or "0", "alter")
 
 
 def _strokes(element, tremolo) -> Fraction | None:
