@@ -141,7 +141,7 @@ def _pedal(position: Fraction, stop: bool, change: bool) -> list[Direction]:
 def _metronome(element, position: Fraction, out: list[Direction]):
     """``quarter = 96``, or ``quarter = dotted quarter``, which says how the tempo changes."""
     if element.find("metronome-relation") is not None:
-        _metronome_swing(element, position, out)
+        _metronome_notes(element, position, out)
         return
     units, figure = [], None
     for child in element:
@@ -160,8 +160,9 @@ def _metronome(element, position: Fraction, out: list[Direction]):
         out.append(Direction(position, "modulation", units[1] / units[0], rank=2))
 
 
-def _metronome_swing(element, position: Fraction, out: list[Direction]):
-    """Two equal notes = two that are not, e.g. a quarter and an eighth under a bracket of three."""
+def _metronome_notes(element, position: Fraction, out: list[Direction]):
+    """Note = note, as above; or two equal ones = two that are not, e.g. a quarter and an eighth under a bracket of
+    three, which is swing."""
     lengths, sides = [], 0
     for child in element:
         if child.tag == "metronome-relation":
@@ -171,7 +172,9 @@ def _metronome_swing(element, position: Fraction, out: list[Direction]):
             if kind is None:
                 return
             lengths.append(Fraction(1 / kind) * (2 - Fraction(1, 2) ** len(child.findall("metronome-dot"))))
-    if len(lengths) == 4 and sides == 2 and lengths[0] == lengths[1] in (Fraction(1, 2), Fraction(1, 4)):
+    if len(lengths) == 2 and sides == 1 and element.find("metronome-note/metronome-tuplet") is None:
+        out.append(Direction(position, "modulation", float(lengths[1] / lengths[0]), rank=2))
+    elif len(lengths) == 4 and sides == 2 and lengths[0] == lengths[1] in (Fraction(1, 2), Fraction(1, 4)):
         out.append(Direction(position, "swing", (lengths[2] / (lengths[2] + lengths[3]), lengths[0]), rank=1))
 
 

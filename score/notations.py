@@ -262,8 +262,13 @@ def _children(notations) -> Iterator:
 
 
 def share_marks(chords: list[Chord]):
-    """Articulations and tremolos belong to a chord; they stand at its first note, or at every one."""
+    """Articulations and tremolos belong to a chord; they stand at its first note, or at every one. A tremolo that
+    begins with a chord and ends with none is on it alone."""
+    ends = {(chord.voice, chord.position) for chord in chords if chord.alternates}
     for chord in chords:
+        if chord.alternation is not None and (chord.voice, chord.position + chord.length) not in ends:
+            for note in chord.notes:
+                note.stroke = chord.alternation
         if len(chord.notes) > 1:
             gate = min(note.gate for note in chord.notes)
             accent = max((note.accent for note in chord.notes), key=abs)
