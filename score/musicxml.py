@@ -52,10 +52,15 @@ def read_sheet(root) -> Sheet:
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
         reader.close_endings(sheet.measures)
+    rest = None  # of the bar that the measure before has begun
     for measure in sheet.measures:
         measure.meter = measure.meter or DEFAULT_METER
+        bar = Fraction(4 * measure.meter[0], measure.meter[1])
         if measure.length == 0:  # nothing written in any part
-            measure.length = Fraction(4 * measure.meter[0], measure.meter[1])
+            measure.length = bar
+        if measure.length < bar and rest in (None, measure.length):  # at the beginning, or behind a repeat in a bar
+            measure.missing = bar - measure.length
+        rest = bar - measure.length if not measure.missing else Fraction(0)
     return sheet
 
 

@@ -116,6 +116,7 @@ class Measure:
 
     length: Fraction = Fraction(0)
     meter: tuple[int, int] | None = None
+    missing: Fraction = Fraction(0)  # of a bar, before a pickup
     marks: Marks = field(default_factory=Marks)
     chords: dict[int, list[Chord]] = field(default_factory=dict)
     directions: dict[int, list[Direction]] = field(default_factory=dict)

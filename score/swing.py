@@ -23,12 +23,10 @@ class Swing:
         """Of each chord, by its id, how much later it begins and ends, in quarters.
 
         Args:
-            start: of the measure, in quarters from the beginning; one that is too short there counts from its end.
+            start: of the measure, in quarters from the beginning of the performance.
         """
         if not self.marks:
             return {}
-        short = Fraction(4 * measure.meter[0], measure.meter[1]) - measure.length
-        pickup = max(Fraction(0), short) if start == 0 else Fraction(0)
         least: dict[tuple[str, Fraction], Fraction] = {}  # of what begins and ends in a place, the shortest
         for chord in chords:
             for edge in {chord.position, chord.position + chord.length}:
@@ -40,7 +38,7 @@ class Swing:
             if i < 0:
                 return Fraction(0)
             share, unit = self.marks[i][1]
-            between = (edge + pickup) % (2 * unit) == unit and least[voice, edge] >= unit
+            between = (edge + measure.missing) % (2 * unit) == unit and least[voice, edge] >= unit
             return unit * (2 * share - 1) if between else Fraction(0)
 
         return {id(c): (shift(c.voice, c.position), shift(c.voice, c.position + c.length)) for c in chords}
