@@ -115,8 +115,9 @@ def _tokens(segment: str, number: int) -> list[str]:
     segment = _BRACKETS.sub(lambda brackets: "".join(brackets[0].split()), segment)
     tokens = _BETWEEN.sub(" ", segment).split()
     for place, token in enumerate(tokens):
-        around = (tokens[place - 1] if place else "-", *tokens[place + 1 : place + 2], "-")[:2]
-        if token == "-" and "-" in around:
+        before = tokens[place - 1] if place else "-"
+        after = tokens[place + 1] if place + 1 < len(tokens) else "-"
+        if token == "-" and "-" in (before, after):
             raise UserError(f'--chords: "-" (bar {number}) has no chord on both sides; "/" holds the one before it')
     return [token for token in tokens if token != "-"]
 
