@@ -215,8 +215,9 @@ class _PartReader:
         else:
             dotted = element.find("dot") is not None
             graces = self.graces.pop(voice, [])
-            if self._terminate(voice, graces):
-                next(c for c in reversed(self.chords) if c.voice == voice).after.extend(graces)
+            before = next((c for c in reversed(self.chords) if c.voice == voice), None)
+            if before is not None and self._terminate(voice, graces):
+                before.after.extend(graces)
                 graces = []
             chord = Chord(self.position, length, [], voice, staff, dotted, before=graces)
             self.chords.append(chord)
