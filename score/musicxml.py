@@ -214,12 +214,7 @@ class _PartReader:
                 self.chords.append(chord)
         else:
             dotted = element.find("dot") is not None
-            graces = self.graces.pop(voice, [])
-            before = next((c for c in reversed(self.chords) if c.voice == voice), None)
-            if before is not None and self._terminate(voice, graces):
-                before.after.extend(graces)
-                graces = []
-            chord = Chord(self.position, length, [], voice, staff, dotted, before=graces)
+            chord = Chord(self.position, length, [], voice, staff, dotted, before=self._graces_before(voice))
             self.chords.append(chord)
             self._move(length)
             self.last = chord
@@ -236,6 +231,15 @@ class _PartReader:
             chord.alternates = tremolo.get("type") == "stop"
             chord.alternation = None if chord.alternates else _strokes(element, tremolo)
         self.glides.read(notations, written)
+
+    def _graces_before(self, voice: str) -> list[Grace]:
+        """The grace notes of the next chord; those that end a trill in this measure are given to that."""
+        graces = self.graces.pop(voice, [])
+        before = next((c for c in reversed(self.chords) if c.voice == voice), None) if graces else None
+        if before is None or not self._terminate(voice, graces):
+            return graces
+        before.after.extend(graces)
+        return []
 
     def _terminate(self, voice: str, graces: list[Grace]) -> bool:
         """Whether grace notes end the trill before them, of which they are a part then."""
