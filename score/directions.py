@@ -200,12 +200,14 @@ def _words(text: str, position: Fraction, out: list[Direction], tempo_known: boo
     low = text.lower().strip(" .,:()")
     if low in ("pizz", "pizzicato", "arco"):
         out.append(Direction(position, "pizzicato", low != "arco"))
-    unit = Fraction(1, 4 if "16" in low or "sixteenth" in low else 2)
-    if _STRAIGHT.search(text):
-        out.append(Direction(position, "swing", (_STRAIGHT_SHARE, unit)))
-    elif _SWING.search(text):
-        out.append(Direction(position, "swing", (_SWUNG_SHARE, unit)))
-    if tempo_known or len(text) > 80:
+    if len(text) > 80:
+        return
+    feels = (_STRAIGHT.search(text), _STRAIGHT_SHARE), (_SWING.search(text), _SWUNG_SHARE)
+    first = min(((match.start(), share) for match, share in feels if match), default=None)
+    if first is not None:  # of "swing, not straight" what stands first counts
+        unit = Fraction(1, 4 if "16" in low or "sixteenth" in low else 2)
+        out.append(Direction(position, "swing", (first[1], unit)))
+    if tempo_known:
         return
     if _FIRST_TEMPO.search(text):
         out.append(Direction(position, "tempo", FIRST_TEMPO, rank=1))

@@ -121,6 +121,28 @@ def test_the_neighbour_is_of_the_key(key, note, upper):
     assert performance.notes[1].pitch == upper
 
 
+@pytest.mark.parametrize(
+    "words, share",
+    [
+        ("Swing", 2 / 3),
+        ("Shuffle feel", 2 / 3),
+        ("Swung 8ths (not straight)", 2 / 3),
+        ("No swing", 0.5),
+        ("Straight, no swing", 0.5),
+        ("Swinging along", 0.5),
+        ("All that is said of it in this long sentence of the editor is that it need not swing at all", 0.5),
+    ],
+)
+def test_words_of_swing(words, share):
+    performance = changed("swing-words", ("Medium Swing", words))
+    assert performance.notes[0].duration == pytest.approx(share)
+
+
+def test_a_straight_mute_does_not_end_swing():
+    performance = changed("swing-words", ("Straight 8ths", "Straight mute"))
+    assert performance.notes[3].duration == pytest.approx(2 / 3)
+
+
 def test_a_trill_on_a_drum_is_a_roll():
     performance = changed("drums", ("<duration>4</duration>", "<duration>4</duration><type>quarter</type><notations>"
                           "<ornaments><trill-mark/></ornaments></notations>"))  # fmt: skip
