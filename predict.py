@@ -34,7 +34,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     )
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--frames", type=int, metavar="N", help="length of the continuation in frames")
-    length.add_argument("--seconds", type=float, metavar="S", help="length of the continuation in seconds")
+    length.add_argument(
+        "--seconds", type=float, metavar="S", help="length of the continuation in seconds, to the sample"
+    )
     length.add_argument("--bars", type=int, metavar="N", help="length in bars of the prompt's tempo, to the sample")
 
     add = parser.add_argument_group("prompt").add_argument
@@ -231,6 +233,7 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
 
     import math
+    import threading
     import time
     from concurrent.futures import ThreadPoolExecutor
 
@@ -238,23 +241,29 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
 
     began = time.monotonic()
     framing = read_metadata(arguments.metadata).config.featurizer
-    n_frames = arguments.frames or max(1, round((arguments.seconds or 0) * framing.frame_rate))
-    check_length(f"--frames {n_frames}", n_frames / framing.frame_rate)
+    if arguments.frames:
+        check_length(f"--frames {arguments.frames}", arguments.frames / framing.frame_rate)
+    cancelled = threading.Event()
     with ThreadPoolExecutor(1) as pool:  # scores are played in a process of their own meanwhile
-        loading = pool.submit(load_prompts, arguments, framing)
-        import torch
+        try:
+            loading = pool.submit(load_prompts, arguments, framing, cancelled.is_set)
+            import torch
 
-        from device import select_device
-        from predictor import Predictor
+            from device import select_device
+            from predictor import Predictor
 
-        torch.set_num_threads(arguments.threads)
-        predictor = Predictor.load(arguments.metadata, select_device(arguments.device))
-        prompts = loading.result()
-    seconds = [n_frames / framing.frame_rate] * len(prompts)
+            torch.set_num_threads(arguments.threads)
+            predictor = Predictor.load(arguments.metadata, select_device(arguments.device))
+            prompts = loading.result()
+        except BaseException:
+            cancelled.set()  # the pool waits for what it began
+            raise
     if arguments.bars:
         seconds = [arguments.bars * prompt.meter.bar_seconds for prompt in prompts]
         check_length(f"--bars {arguments.bars}", max(seconds))
-        n_frames = math.ceil(max(seconds) * framing.frame_rate - 1e-6)
+    else:
+        seconds = [arguments.seconds or arguments.frames / framing.frame_rate] * len(prompts)
+    n_frames = arguments.frames or math.ceil(max(seconds) * framing.frame_rate - 1e-6)
     if arguments.fade > min(seconds):
         raise UserError(f"--fade {arguments.fade:g}: longer than the continuation of {min(seconds):.1f} s")
 
@@ -315,24 +324,29 @@ def check_length(option: str, seconds: float):
         raise UserError(f"{option}: more than {MAX_SECONDS:.0f} s; ask for less")
 
 
-def load_prompts(arguments: argparse.Namespace, framing) -> list:
+def load_prompts(arguments: argparse.Namespace, framing, cancelled) -> list:
     """All prompts as :class:`prompt.Prompt`, files first; with ``--bars`` each has a meter.
+
+    Args:
+        cancelled: as of :func:`prompt.load`.
 
     Raises:
         UserError: one of them cannot be played, or has no tempo.
+        KeyboardInterrupt: cancelled.
     """
     from prompt import load, load_chords
 
     sound, prompts = (framing.sample_rate, framing.channels, arguments.soundfont), []
     for path in arguments.prompts:
-        prompt = load(path, *sound, arguments.start, arguments.stop)
+        prompt = load(path, *sound, arguments.start, arguments.stop, cancelled)
         meter = with_options(arguments, prompt.meter)
         if arguments.bars and meter is None:
             raise UserError(f"{path}: has no tempo that bars could be counted in; give it by --tempo")
         prompts.append(dataclasses.replace(prompt, meter=meter))
     if arguments.chords is not None:
         meter = with_options(arguments, Meter())
-        prompts.append(load_chords(arguments.chords, meter, arguments.key, arguments.instrument, *sound, name=TYPED))
+        typed = arguments.chords, meter, arguments.key, arguments.instrument
+        prompts.append(load_chords(*typed, *sound, name=TYPED, cancelled=cancelled))
     return prompts
 
 

@@ -8,6 +8,8 @@ import site
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,7 @@ def load(
     soundfont: str | Path | None = None,
     start: float | None = None,
     stop: float | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Prompt:
     """The sound of a prompt.
 
@@ -61,6 +64,7 @@ def load(
         channels: wanted, 1 or 2; a mono file is played on both.
         soundfont: an SF2 file that plays scores; default: :func:`general_midi`.
         start, stop: seconds of an audio file, of which the rest is left out; scores are played as a whole.
+        cancelled: asked while a score is played in its process; once it is true, that is ended.
 
     Returns:
         float32 ``[n_samples]``, stereo ``[2, n_samples]``; a score ends with its last note, audio where it ends. A
@@ -68,6 +72,7 @@ def load(
 
     Raises:
         UserError: missing, unreadable, empty, silent, too long or hostile.
+        KeyboardInterrupt: cancelled.
     """
     path = Path(path)
     if not path.exists():
@@ -79,7 +84,7 @@ def load(
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
     if is_score(path):
-        waveform, meter = play_score(path, sample_rate, channels, soundfont)
+        waveform, meter = play_score(path, sample_rate, channels, soundfont, cancelled)
     else:
         waveform, meter = load_audio(path, sample_rate, channels, start, stop), None
     if np.abs(waveform).max(initial=0.0) < SILENCE:
@@ -124,8 +129,9 @@ def load_chords(
     channels: int = 1,
     soundfont: str | Path | None = None,
     name: str = "chords",
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Prompt:
-    """A typed chord progression, see :func:`chords.progression`.
+    """A typed chord progression, see :func:`chords.progression`; ``cancelled`` as of :func:`load`.
 
     Raises:
         UserError: a chord that is none, with its place.
@@ -137,7 +143,7 @@ def load_chords(
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         path = Path(scratch) / "chords.mid"
         path.write_bytes(blob)
-        waveform, _ = play_score(path, sample_rate, channels, soundfont)
+        waveform, _ = play_score(path, sample_rate, channels, soundfont, cancelled)
     rest = max(0, round(len(bars) * meter.bar_seconds * sample_rate) - waveform.shape[-1])  # silence at the end
     return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter, True)
 
@@ -173,10 +179,19 @@ def check_soundfont(path: str | Path) -> str:
 
 
 def play_score(
-    path: Path, sample_rate: int, channels: int = 1, soundfont: str | Path | None = None
+    path: Path,
+    sample_rate: int,
+    channels: int = 1,
+    soundfont: str | Path | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[np.ndarray, Meter | None]:
     """Read and play a score in a child process with limits, see :mod:`score`: its sound, and the tempo and time
-    signature at its end. Shape: as :func:`load_audio`"""
+    signature at its end. Shape: as :func:`load_audio`
+
+    Raises:
+        UserError: it cannot be played within the limits.
+        KeyboardInterrupt: ``cancelled``, which is asked ten times a second, says so; the child is ended.
+    """
     font = general_midi() if soundfont is None else check_soundfont(soundfont)
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         out = Path(scratch) / "out.f32"
@@ -188,20 +203,39 @@ def play_score(
             environment["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment["PYTHONUSERBASE"] = site.getuserbase()
-        try:
-            child = subprocess.run(command, capture_output=True, text=True, timeout=SCORE_TIMEOUT, env=environment)
-        except subprocess.TimeoutExpired:
+        status, said, errors = _run(command, environment, cancelled)
+        if status is None:
             raise UserError(
                 f"{path}: takes more than {SCORE_TIMEOUT:.0f} s to read; shorten the score, or free the machine"
-            ) from None
-        if child.returncode == 3:
-            raise UserError(f"{path}: {child.stdout.strip().splitlines()[-1]}")
-        if child.returncode < 0:
+            )
+        if status == 3:
+            raise UserError(f"{path}: {said.strip().splitlines()[-1]}")
+        if status < 0:
             raise UserError(f"{path}: needs more time or memory than a score may; shorten it")
-        if child.returncode != 0:
-            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        if status != 0:
+            last = (errors.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{path}: cannot be read as a score ({last[:200]}); export it again as MusicXML or MIDI")
         waveform = np.fromfile(out, dtype=np.float32)
-        end = json.loads(child.stdout.strip().splitlines()[-1])
+        end = json.loads(said.strip().splitlines()[-1])
     meter = Meter.if_sane(end["tempo"], *end["time_signature"])
     return waveform if channels == 1 else waveform.reshape(channels, -1), meter
+
+
+def _run(command: list[str], environment: dict[str, str], cancelled: Callable[[], bool]):
+    """Status (None: over time), stdout and stderr of a child process, which does not outlive this call."""
+    end = time.monotonic() + SCORE_TIMEOUT
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as child:
+        try:
+            while not cancelled():
+                left = end - time.monotonic()
+                try:
+                    said, errors = child.communicate(timeout=max(0.0, min(0.1, left)))
+                except subprocess.TimeoutExpired:
+                    if left <= 0.1:
+                        return None, "", ""
+                else:
+                    return child.returncode, said, errors
+            raise KeyboardInterrupt
+        finally:
+            child.kill()

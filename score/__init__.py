@@ -1,13 +1,14 @@
 """Scores as written: MusicXML and MIDI -> a performance, a list of sounding notes -> a waveform.
 
-``container`` opens and bounds the file; ``musicxml`` reads what is written; ``route`` puts measures in the order of
-repeats and jumps; ``performer`` plays them by the conventions that stand there; ``midi`` reads a MIDI file into the
-same form, ``performance``; ``player`` makes it sound. ``python -m score`` is the child process that prompt.py starts
-under limits, since scores come from strangers.
+``container`` opens and bounds the file; ``musicxml``, ``directions`` and ``notations`` read what is written; ``route``
+puts measures in the order of repeats and jumps; ``performer`` plays them by the conventions that stand there and in
+``ornaments``; ``midi`` reads a MIDI file into the same form, ``performance``; ``player`` makes it sound. ``python -m
+score`` is the child process that prompt.py starts under limits, since scores come from strangers.
 
 MusicXML is read from its elements: what tells how it sounds (``<sound>``: D.S., coda, dynamics, pizzicato, pedal;
 ``attack``, ``time-only``, ``midi-volume``) is dropped by music21's parser. music21 tells what it knows about music:
-instruments by their names in six languages, tempo words, chord symbols.
+instruments by their names in six languages, tempo words, chord symbols. Its ornaments are not used: they know the key,
+but neither accidentals in the measure nor ties, wavy lines and the attributes that tell how they sound.
 """
 
 from __future__ import annotations

@@ -1,60 +1,68 @@
-"""Chord symbols as notes, for scores with nothing else in them; what they mean is music21's knowledge."""
+"""Chord symbols as notes, for scores with nothing else in them; what they mean is music21's knowledge, how they are
+played that of :mod:`voicing`, as for typed chords."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
+from score.notations import SEMITONES, STEPS
 from score.sheet import Chord, Sheet, Written
-
-
-def voicing(pitch_classes: list[int], bass: int) -> list[int]:
-    """MIDI notes of a chord: the bass between C2 and B2, every tone once between C4 and B4."""
-    return [36 + bass % 12, *sorted(60 + p % 12 for p in set(pitch_classes))]
+from voicing import Chord as Harmony
+from voicing import in_thirds, left, voice
 
 
 def add_chords(sheet: Sheet) -> None:
     """Write the ``<harmony>`` elements of the first part that has any as chords; each lasts until the next."""
     parts = sorted({part for measure in sheet.measures for part in measure.harmonies})
+    voices: tuple[int, ...] = ()
     for part in parts[:1]:
+        before: list[Chord] = []  # of the last measure
         for measure in sheet.measures:
             symbols = sorted(measure.harmonies.get(part, ()), key=lambda symbol: symbol[0])
             ends = [*(at for at, _ in symbols[1:]), measure.length][: len(symbols)]
-            chords = [_chord(e, at, end - at) for (at, e), end in zip(symbols, ends, strict=True) if end > at]
+            chords: list[Chord] = []
             if not symbols or symbols[0][0] > 0:
-                chords.insert(0, _held(sheet, measure, part, symbols))
-            measure.chords[part] = [chord for chord in chords if chord is not None]
+                chords += _held(before, symbols[0][0] if symbols else measure.length)
+            for (at, element), end in zip(symbols, ends, strict=True):
+                if end > at:
+                    harmony, pitches = _harmony(element), []
+                    if harmony is not None:
+                        voices = voice(harmony, voices)
+                        pitches = [left(harmony), *voices]
+                    chords.append(Chord(at, end - at, [Written(pitch) for pitch in pitches], "chords", ""))
+            measure.chords[part] = before = chords
 
 
-def _held(sheet: Sheet, measure, part: int, symbols) -> Chord | None:
+def _held(before: list[Chord], length: Fraction) -> list[Chord]:
     """What goes on from the measure before."""
-    i = next(i for i, m in enumerate(sheet.measures) if m is measure)
-    before = sheet.measures[i - 1].chords.get(part) if i else None
-    length = symbols[0][0] if symbols else measure.length
     if not before or not before[-1].notes or length == 0:
-        return None
-    from dataclasses import replace
-
+        return []
     for note in before[-1].notes:
         note.tie_start = True
     notes = [replace(note, tie_start=False, tie_stop=True) for note in before[-1].notes]
-    return Chord(Fraction(0), length, notes, "chords", "")
+    return [Chord(Fraction(0), length, notes, "chords", "")]
 
 
-def _chord(element, position: Fraction, length: Fraction) -> Chord:
-    return Chord(position, length, [Written(p) for p in _pitches(element)], "chords", "")
-
-
-def _pitches(element) -> list[int]:
+def _harmony(element) -> Harmony | None:
     """None for "no chord", and for what music21 cannot read."""
     from music21 import harmony
     from music21.musicxml.xmlToM21 import MeasureParser
 
+    bass = element.find("bass")
+    if bass is not None:  # what is written below the chord need not be of it
+        element.remove(bass)
     try:
         symbol = MeasureParser().xmlToChordSymbol(element)
         if isinstance(symbol, harmony.NoChord) or not symbol.pitches:
-            return []
-        return voicing([int(p.ps) for p in symbol.pitches], int(symbol.bass().ps))
+            return None
+        root, low = symbol.root().pitchClass, symbol.bass().pitchClass
+        steps = {(pitch.pitchClass - root) % 12 for pitch in symbol.pitches}
+        if bass is not None:
+            step, alter = bass.findtext("bass-step").strip(), round(float(bass.findtext("bass-alter") or 0))
+            low = (SEMITONES[STEPS.index(step)] + alter) % 12
+        return Harmony(low, in_thirds(root, steps))
     except MemoryError:
         raise
     except Exception:  # as little as is known is played, as of other marks that cannot be read
-        return []
+        return None

@@ -2,7 +2,8 @@
 
 What ``<sound>`` says comes before what is to be read on the page. Velocities of dynamics are MuseScore's; ``<sound
 dynamics>`` is a percentage of 90, by the format's definition. Tempo words count where no number stands beside them, by
-music21's table. Words for gradual changes (rit., cresc.) have no defined end and change nothing by themselves.
+music21's table. Swing is what ``<swing>`` says, or two to one where words or a metronome mark say it, of eighths unless
+they say sixteenths. Words for gradual changes (rit., cresc.) have no defined end and change nothing by themselves.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _DAL_SEGNO = regex.compile(r"\b(d\.? ?s\.?(?![a-z])|dal segno)", regex.IGNORECAS
 _TO_CODA = regex.compile(r"^\W*to coda\b|^\W*al coda\W*$", regex.IGNORECASE)
 _FINE = regex.compile(r"^\W*fine\W*$", regex.IGNORECASE)
 _FIRST_TEMPO = regex.compile(r"^\W*tempo (i|1|1o|primo)\W*$", regex.IGNORECASE)
+_SWING = regex.compile(r"\b(swing|swung|shuffle)\b", regex.IGNORECASE)
+_STRAIGHT = regex.compile(r"\b(no swing|straight(?! mute)|even (8|eighth|quaver|16))", regex.IGNORECASE)
+_STRAIGHT_SHARE, _SWUNG_SHARE = Fraction(1, 2), Fraction(2, 3)
 FIRST_TEMPO = 0.0  # as the value of a tempo: back to the first
 
 
@@ -77,6 +81,9 @@ def read_sound(element, position: Fraction, marks: Marks, out: list[Direction], 
     stressed = any(d.kind == "stress" and d.position == position and d.rank == 2 for d in out)
     if element.get("dynamics") is not None and not stressed:
         add("level", 0.9 * _amount(element.get("dynamics"), 0, 400), rank=2)
+    swing = element.find("swing")
+    if swing is not None:
+        add("swing", _swing(swing), rank=2)
     pedal = element.get("damper-pedal")
     if pedal is not None:
         add("pedal", pedal == "yes" or (pedal != "no" and _amount(pedal, 0, 100) >= 50))
@@ -101,6 +108,16 @@ def read_sound(element, position: Fraction, marks: Marks, out: list[Direction], 
         marks.jump_passes = passes
 
 
+def _swing(element) -> tuple[Fraction, Fraction]:
+    """Share of the first of two notes, and the length of each as written, in quarters."""
+    parts = [_amount(element.findtext(name) or "1", 1, 100) for name in ("first", "second")]
+    unit = Fraction(1, 4 if element.findtext("swing-type", "").strip() == "16th" else 2)
+    if element.find("straight") is not None:
+        return _STRAIGHT_SHARE, unit
+    first, second = (Fraction(part).limit_denominator(100) for part in parts)
+    return first / (first + second), unit
+
+
 def read_dynamics(element, position: Fraction, staff: str, sound: str | None, out: list[Direction]):
     """A ``<dynamics>`` element; ``sound`` is what a ``<sound dynamics>`` beside it says."""
     for mark in element:
@@ -123,6 +140,9 @@ def _pedal(position: Fraction, stop: bool, change: bool) -> list[Direction]:
 
 def _metronome(element, position: Fraction, out: list[Direction]):
     """``quarter = 96``, or ``quarter = dotted quarter``, which says how the tempo changes."""
+    if element.find("metronome-relation") is not None:
+        _metronome_notes(element, position, out)
+        return
     units, figure = [], None
     for child in element:
         if child.tag == "beat-unit":
@@ -138,6 +158,24 @@ def _metronome(element, position: Fraction, out: list[Direction]):
         out.append(Direction(position, "tempo", tempo, rank=2))
     elif len(units) == 2:
         out.append(Direction(position, "modulation", units[1] / units[0], rank=2))
+
+
+def _metronome_notes(element, position: Fraction, out: list[Direction]):
+    """Note = note, as above; or two equal ones = two that are not, e.g. a quarter and an eighth under a bracket of
+    three, which is swing."""
+    lengths, sides = [], 0
+    for child in element:
+        if child.tag == "metronome-relation":
+            sides = len(lengths)
+        elif child.tag == "metronome-note":
+            kind = _UNITS.get(child.findtext("metronome-type", "").strip())
+            if kind is None:
+                return
+            lengths.append(Fraction(1 / kind) * (2 - Fraction(1, 2) ** len(child.findall("metronome-dot"))))
+    if len(lengths) == 2 and sides == 1 and element.find("metronome-note/metronome-tuplet") is None:
+        out.append(Direction(position, "modulation", float(lengths[1] / lengths[0]), rank=2))
+    elif len(lengths) == 4 and sides == 2 and lengths[0] == lengths[1] in (Fraction(1, 2), Fraction(1, 4)):
+        out.append(Direction(position, "swing", (lengths[2] / (lengths[2] + lengths[3]), lengths[0]), rank=1))
 
 
 def _jump(text: str, coda_sign: bool, marks: Marks) -> bool:
@@ -162,7 +200,14 @@ def _words(text: str, position: Fraction, out: list[Direction], tempo_known: boo
     low = text.lower().strip(" .,:()")
     if low in ("pizz", "pizzicato", "arco"):
         out.append(Direction(position, "pizzicato", low != "arco"))
-    if tempo_known or len(text) > 80:
+    if len(text) > 80:
+        return
+    feels = (_STRAIGHT.search(text), _STRAIGHT_SHARE), (_SWING.search(text), _SWUNG_SHARE)
+    first = min(((match.start(), share) for match, share in feels if match), default=None)
+    if first is not None:  # of "swing, not straight" what stands first counts
+        unit = Fraction(1, 4 if "16" in low or "sixteenth" in low else 2)
+        out.append(Direction(position, "swing", (first[1], unit)))
+    if tempo_known:
         return
     if _FIRST_TEMPO.search(text):
         out.append(Direction(position, "tempo", FIRST_TEMPO, rank=1))

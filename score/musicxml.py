@@ -14,12 +14,12 @@ import regex
 
 from score.directions import read_direction, read_dynamics, read_sound
 from score.instruments import drum_at, sounds_of
+from score.notations import STEPS, Glides, Ornaments, key_signature, read_roll, semitones, share_marks
 from score.performance import DEFAULT_METER, BadScore, check_count
 from score.sheet import Chord, Grace, Measure, Sheet, Sound, Written
 
 MAX_QUARTERS = 100_000  # of a measure
 MAX_MEASURES = 20_000
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # Shares of the written length: staccato half (MuseScore), staccatissimo a third, portato three quarters.
 _GATES = {"staccato": 0.5, "spiccato": 0.5, "staccatissimo": 1 / 3, "detached-legato": 0.75}
 # Added to the velocity: music21's volume shifts of 0.1 and 0.15, of 127.
@@ -52,10 +52,15 @@ def read_sheet(root) -> Sheet:
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
         reader.close_endings(sheet.measures)
+    rest = None  # of the bar that the measure before has begun
     for measure in sheet.measures:
         measure.meter = measure.meter or DEFAULT_METER
+        bar = Fraction(4 * measure.meter[0], measure.meter[1])
         if measure.length == 0:  # nothing written in any part
-            measure.length = Fraction(4 * measure.meter[0], measure.meter[1])
+            measure.length = bar
+        if measure.length < bar and rest in (None, measure.length):  # at the beginning, or behind a repeat in a bar
+            measure.missing = bar - measure.length
+        rest = bar - measure.length if not measure.missing else Fraction(0)
     return sheet
 
 
@@ -71,6 +76,9 @@ class _PartReader:
         self.endings: list[tuple[int, str, str]] = []  # measure, start or stop, numbers
         self.past: list[list[Chord]] = []  # chords of the measures before
         self.repeated = 0  # under a percent sign: of how many measures before
+        self.keys: dict[str, dict[int, float]] = {}  # alterations by step, by staff
+        self.ornaments, self.glides = Ornaments(), Glides()
+        self.trilling: dict[str, bool] = {}  # whether the last note of a voice is trilled
 
     def read(self, element, measure: Measure):
         """One ``<measure>`` into ``measure``."""
@@ -87,6 +95,9 @@ class _PartReader:
             owner = next((c for c in reversed(self.chords) if c.voice == voice and c.notes), None)
             if owner is not None:
                 owner.after.extend(graces)
+                self._terminate(voice, graces)
+        share_marks(self.chords)
+        self.ornaments.read(self.chords, self.keys)
         if 0 < self.repeated <= len(self.past) and not any(chord.notes for chord in self.chords):
             self.chords = measure.chords[self.index] = self.past[-self.repeated]
         self.past.append(self.chords)
@@ -126,6 +137,8 @@ class _PartReader:
         time = element.find("time")
         if time is not None and time.find("beats") is not None:
             self.meter = _meter(time)
+        for key in element.findall("key"):
+            self.keys[key.get("number", "")] = key_signature(key)
         repeat = element.find("measure-style/measure-repeat")
         if repeat is not None:
             self.repeated = (_integer(repeat.text, 8) or 1) if repeat.get("type") == "start" else 0
@@ -201,12 +214,40 @@ class _PartReader:
                 self.chords.append(chord)
         else:
             dotted = element.find("dot") is not None
-            chord = Chord(self.position, length, [], voice, staff, dotted, before=self.graces.pop(voice, []))
+            chord = Chord(self.position, length, [], voice, staff, dotted, before=self._graces_before(voice))
             self.chords.append(chord)
             self._move(length)
             self.last = chord
         chord.fermata |= any(n.find("fermata") is not None for n in notations)
-        chord.notes.extend(self._written(element, staff, notations, chord.position))
+        written = self._written(element, staff, notations, chord.position)
+        chord.notes.extend(written)
+        chord.signs.extend(sign for n in notations for group in n.findall("ornaments") for sign in group)
+        tags = {sign.tag for sign in chord.signs}
+        tied = any(note.tie_stop for note in written)
+        goes_on = self.trilling.get(voice, False) and (in_chord or tied or "wavy-line" in tags)
+        self.trilling[voice] = "trill-mark" in tags or goes_on
+        tremolo = next((sign for sign in chord.signs if sign.tag == "tremolo"), None)
+        if tremolo is not None and tremolo.get("type") in ("start", "stop"):
+            chord.alternates = tremolo.get("type") == "stop"
+            chord.alternation = None if chord.alternates else _strokes(element, tremolo)
+        self.glides.read(notations, written)
+
+    def _graces_before(self, voice: str) -> list[Grace]:
+        """The grace notes of the next chord; those that end a trill in this measure are given to that."""
+        graces = self.graces.pop(voice, [])
+        before = next((c for c in reversed(self.chords) if c.voice == voice), None) if graces else None
+        if before is None or not self._terminate(voice, graces):
+            return graces
+        before.after.extend(graces)
+        return []
+
+    def _terminate(self, voice: str, graces: list[Grace]) -> bool:
+        """Whether grace notes end the trill before them, of which they are a part then."""
+        plain = not any(g.slashed or g.steal_previous is not None or g.steal_following is not None for g in graces)
+        ends = bool(graces) and plain and self.trilling.get(voice, False)
+        for grace in graces:
+            grace.ends_trill = ends
+        return ends
 
     def _grace(self, element, grace, in_chord, voice, staff, notations):
         notes = self._written(element, staff, notations, self.position)
@@ -239,7 +280,10 @@ class _PartReader:
             for mark in (m for group in notation.findall("articulations") for m in group):
                 written.gate = min(written.gate, _GATES.get(mark.tag, 1.0))
                 written.accent += _ACCENTS.get(mark.tag, 0)
-            written.stroke = written.stroke or _stroke(element, notation)
+            tremolo = notation.find("ornaments/tremolo")
+            if tremolo is not None and tremolo.get("type", "single") in ("single", "unmeasured"):
+                written.stroke = written.stroke or _strokes(element, tremolo)
+        written.roll, written.spelled = read_roll(notations), _spelled(element)
         if element.get("dynamics"):
             written.velocity = 0.9 * _finite(element.get("dynamics"), "dynamics")
         written.attack, written.release = (
@@ -262,11 +306,11 @@ class _PartReader:
             return sound.key
         if pitch is not None:
             step, octave = (pitch.findtext("step") or "").strip(), (pitch.findtext("octave") or "").strip()
-            if step not in _STEPS or not regex.fullmatch(r"-?\d{1,2}", octave):
+            if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
                 raise BadScore(f"has a note with the pitch {step[:20]!r} {octave[:20]!r}; export it again")
             alter = _finite(pitch.findtext("alter") or "0", "alter")
             shift = 0 if sound.drums else self.transposition.get(staff, self.transposition.get("", 0))
-            sounding = 12 * (int(octave) + 1) + _STEPS[step] + alter + shift
+            sounding = semitones(7 * int(octave) + STEPS.index(step), alter) + shift
             if not 0 <= sounding <= 127:
                 raise BadScore(f"has a note ({step}{octave}) that is too low or too high to be heard; export it again")
             return sounding
@@ -308,12 +352,18 @@ def _by_type(element) -> Fraction:
     return length * (2 - Fraction(1, 2) ** min(4, len(element.findall("dot"))))
 
 
-def _stroke(element, notation) -> Fraction | None:
-    """The strokes of a tremolo on one note: each slash halves, as each flag of the note does."""
-    tremolo = notation.find("ornaments/tremolo")
-    if tremolo is None or tremolo.get("type", "single") != "single":
+def _spelled(element) -> tuple[int, float] | None:
+    """Place on the stave and alteration; None of what has no pitch, or none that can be read (it is a drum's)."""
+    step = (element.findtext("pitch/step") or "").strip()
+    octave = (element.findtext("pitch/octave") or "").strip()
+    if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
         return None
-    slashes = min(5, _integer(tremolo.text, 8))
+    return 7 * int(octave) + STEPS.index(step), _finite(element.findtext("pitch/alter") or "0", "alter")
+
+
+def _strokes(element, tremolo) -> Fraction | None:
+    """The strokes of a tremolo: each slash halves, as each flag of the note does; without measure three slashes."""
+    slashes = 3 if tremolo.get("type") == "unmeasured" else min(5, _integer(tremolo.text, 8))
     flags = max(0, min(4, _LENGTHS.get(element.findtext("type", "quarter").strip(), 0)))
     return Fraction(1, 2) ** (slashes + flags) if slashes > 0 else None
 

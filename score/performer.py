@@ -9,7 +9,14 @@ The conventions, where ``<sound>`` and the attributes of notes say nothing else 
   65 ms each, as in MuseScore, without one their written value (C. P. E. Bach, Versuch, 1753). Behind the last note of
   a measure they take it from that note. ``steal-time-previous`` puts them before the beat.
 - A tie joins with the next note of its pitch in its part, in playing order, over repeats too.
-- A tremolo on one note is that many notes: three slashes are thirty-seconds.
+- A tremolo on one note is that many notes: three slashes are thirty-seconds; one on two chords alternates so over the
+  length of both.
+- Ornaments begin on the beat, their notes are thirty-seconds, see :mod:`score.ornaments`. A trill goes on over ties and
+  under its wavy line; grace notes behind it end it. Of a chord the highest note has the ornament.
+- Arpeggios begin on the beat, 60 ms from note to note, upwards without an arrow; a bracket (non-arpeggiate) changes
+  nothing.
+- A glissando is a chromatic scale and a slide a bend, both evenly over the whole note.
+- Swing is two to one, where it is only a word; see :mod:`score.swing`.
 - A pedal lets notes of the part sound until it is lifted, or the pitch is struck again.
 - Chord symbols are played where no note sounds in the whole score.
 """
@@ -20,8 +27,10 @@ import bisect
 from fractions import Fraction
 
 from score.directions import FIRST_TEMPO, MAX_TEMPO
+from score.embellishments import Embellishments
 from score.instruments import PIZZICATO, STRINGS
 from score.loudness import Loudness
+from score.ornaments import ROLL, note_length, pairs, rolls
 from score.performance import (
     DEFAULT_TEMPO,
     MAX_INSTRUMENTS,
@@ -37,6 +46,8 @@ from score.performance import (
 )
 from score.route import route
 from score.sheet import Chord, Direction, Grace, Sheet, Written
+from score.slides import Slides
+from score.swing import Swing
 
 ACCIACCATURA = 0.065  # s
 FERMATA = 2.0
@@ -66,8 +77,11 @@ def perform(sheet: Sheet) -> Performance:
     clock = Clock(*_tempi(sheet, played), _holds(played))
     check_length(clock.seconds(total))
     out = Performance([], [])
-    for part in range(len(sheet.sounds)):
-        _Player(part, sheet, clock, out).play(played)
+    parts = range(len(sheet.sounds))
+    swing = Swing([(at, d) for part in parts for at, d in _directions(played, part) if d.kind == "swing"])
+    slides = Slides(out)
+    for part in parts:
+        _Player(part, sheet, clock, swing, slides, out).play(played)
     out.notes.sort(key=lambda note: (note.onset, note.pitch))
     check_length(out.end)
     out.first = Beat(clock.first, played[0][0].meter)
@@ -81,6 +95,7 @@ class Clock:
     def __init__(self, tempi: list[tuple[Fraction, float]], first: float, holds: list[tuple[Fraction, Fraction]]):
         edges = sorted({Fraction(0), *(at for at, _ in tempi), *(edge for hold in holds for edge in hold)})
         starts = [at for at, _ in tempi]
+        self.tempi, self.starts = tempi, starts
         self.edges, self.times, self.rates = [float(edge) for edge in edges], [], []
         time, j, inside_until = 0.0, 0, Fraction(-1)
         for k, edge in enumerate(edges):
@@ -94,6 +109,11 @@ class Clock:
             if k + 1 < len(edges):
                 time += float(edges[k + 1] - edge) * rate
         self.first, self.last = first, tempi[-1][1] if tempi else DEFAULT_TEMPO
+
+    def tempo(self, quarter: Fraction) -> float:
+        """Quarters a minute, fermatas left out."""
+        i = bisect.bisect_right(self.starts, quarter) - 1
+        return self.tempi[i][1] if i >= 0 else DEFAULT_TEMPO
 
     def seconds(self, quarter) -> float:
         at = float(quarter)
@@ -140,12 +160,12 @@ def _holds(played) -> list[tuple[Fraction, Fraction]]:
 class _Player:
     """Plays one part into a performance."""
 
-    def __init__(self, part: int, sheet: Sheet, clock: Clock, out: Performance):
-        self.part, self.sounds, self.clock, self.out = part, sheet.sounds[part], clock, out
+    def __init__(self, part: int, sheet: Sheet, clock: Clock, swing: Swing, slides: Slides, out: Performance):
+        self.part, self.sounds, self.clock, self.swing, self.out = part, sheet.sounds[part], clock, swing, out
+        self.slides, self.embellishments = slides, Embellishments(out, slides)
         self.instruments: dict[tuple[str, bool], int] = {}
         self.open_ties: dict[float, list[tuple[Fraction, str, Note]]] = {}
         self.previous: dict[str, tuple[list[Note], float, float]] = {}  # of each voice: notes, begin, end in s
-        self.first_note = len(out.notes)
 
     def play(self, played):
         directions = list(_directions(played, self.part))
@@ -157,10 +177,18 @@ class _Player:
         everywhere = Loudness(loud)
         self.notes: list[Note] = []
         for measure, start, n_pass in played:
-            for chord in sorted(measure.chords.get(self.part, ()), key=lambda c: c.position):
+            chords = sorted(measure.chords.get(self.part, ()), key=lambda c: c.position)
+            self.shifts, self.rolls = self.swing.shifts(chords, measure, start), rolls(chords)
+            alternating = pairs(chords)
+            others = {id(chord) for chord in alternating.values()}
+            for chord in chords:
                 at = start + chord.position
                 level = by_staff.get(chord.staff, everywhere).at(at)
-                self._chord(chord, at, level, n_pass)
+                if id(chord) in alternating:
+                    self._alternate(chord, alternating[id(chord)], at, level, n_pass)
+                elif id(chord) not in others:
+                    self._chord(chord, at, level, n_pass)
+        self.notes = self.embellishments.apply(self.notes)
         pedal = [(self.clock.seconds(at), d.value) for at, d in directions if d.kind == "pedal"]
         hold_by_pedal(self.notes, pedal)
         self.out.notes.extend(self.notes)
@@ -168,16 +196,17 @@ class _Player:
             if d.kind == "program":
                 for (name, plucked), index in self.instruments.items():
                     if not plucked and d.name in (name, ""):
-                        self.out.changes.append(Change(self.clock.seconds(at), index, "program", d.value))
+                        for channel in (index, *self.slides.channels(index)):
+                            self.out.changes.append(Change(self.clock.seconds(at), channel, "program", d.value))
 
     def _chord(self, chord: Chord, at: Fraction, level: float, n_pass: int):
-        begin, end = self.clock.seconds(at), self.clock.seconds(at + chord.length)
-        quarter = (end - begin) / float(chord.length) if chord.length else 0.5
+        begin, end, quarter = self._span(chord, at)
         onset, until = begin, end
         if chord.before:
             onset = self._graces_before(chord, begin, end, quarter, level, at, n_pass)
         if chord.after:
-            lengths = [_written_length(grace, quarter) for grace in chord.after]
+            unit = note_length(self.clock.tempo(at))
+            lengths = [unit if grace.ends_trill else _written_length(grace, quarter) for grace in chord.after]
             shrink = min(1.0, _PLAIN * (end - onset) / max(sum(lengths), 1e-9))
             until = end - shrink * sum(lengths)
             lengths = [shrink * length for length in lengths]
@@ -186,10 +215,12 @@ class _Player:
         for written in chord.notes:
             if written.passes and n_pass not in written.passes:
                 continue
-            first = onset if written.attack is None else max(0.0, self.clock.seconds(max(0, at + written.attack)))
+            first = onset + self._delay(written, until - onset)
+            if written.attack is not None:
+                first = max(0.0, begin + float(written.attack) * quarter)
             last = until
             if written.release is not None:
-                last = self.clock.seconds(max(0, at + chord.length + written.release))
+                last = max(0.0, end + float(written.release) * quarter)
             elif not written.tie_start:
                 last = first + written.gate * (until - first)
             last = max(first, last)
@@ -201,10 +232,40 @@ class _Player:
                 note = self._add(written, first, last, level, at)
             else:
                 note.duration = max(note.duration, last - note.onset)
+            self.embellishments.mark(note, written, first, note_length(self.clock.tempo(at)))
             sounding.append(note)
             if written.tie_start:
                 self.open_ties.setdefault(written.pitch, []).append((at + chord.length, chord.voice, note))
         self.previous[chord.voice] = (sounding, begin, end)
+
+    def _span(self, chord: Chord, at: Fraction) -> tuple[float, float, float]:
+        """Beginning and end of a chord as it is swung, and the length of a quarter there, in s."""
+        early, late = self.shifts.get(id(chord), (Fraction(0), Fraction(0)))
+        begin, end = self.clock.seconds(at), self.clock.seconds(at + chord.length)
+        quarter = (end - begin) / float(chord.length) if chord.length else 0.5
+        if early or late:
+            begin, end = self.clock.seconds(at + early), self.clock.seconds(at + chord.length + late)
+        return begin, end, quarter
+
+    def _delay(self, written: Written, length: float) -> float:
+        """In an arpeggio, seconds behind its first note."""
+        place, n = self.rolls.get(id(written), (0, 1))
+        return place * min(ROLL, length / n)
+
+    def _alternate(self, chord: Chord, other: Chord, at: Fraction, level: float, n_pass: int):
+        """A tremolo of two chords."""
+        begin, end = self._span(chord, at)[0], self._span(other, at + chord.length)[1]
+        quarter = (end - begin) / float(chord.length + other.length or 1)
+        onset = self._graces_before(chord, begin, end, quarter, level, at, n_pass) if chord.before else begin
+        n = 2 * max(1, round((chord.length + other.length) / chord.alternation / 2))
+        step, sounding = (end - onset) / n, []
+        check_count(len(self.out.notes) + len(self.notes) + n * max(len(chord.notes), len(other.notes), 1))
+        for i in range(n):
+            for written in (chord, other)[i % 2].notes:
+                if not written.passes or n_pass in written.passes:
+                    first = onset + i * step
+                    sounding.append(self._add(written, first, first + written.gate * step, level, at))
+        self.previous[chord.voice] = (sounding[-1:], begin, end)
 
     def _tremolo(self, written: Written, first: float, last: float, n_strokes: int, level: float, at: Fraction):
         n_strokes = max(1, n_strokes)

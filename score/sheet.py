@@ -6,6 +6,21 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 
+@dataclass(slots=True, frozen=True)
+class Ornament:
+    """What is played in place of a note, as semitones from it: ``notes`` one after the other, or ``cycle`` over and
+    over; then ``suffix``. The last one lasts."""
+
+    notes: tuple[float, ...] = ()
+    cycle: tuple[float, float] | None = None
+    suffix: tuple[float, ...] = ()
+    delayed: bool = False  # to the end of the note
+    beats: int | None = None  # notes without the suffix; None: as many as fit
+    second: float | None = None  # when the second begins, as a share of the length
+    last: float | None = None  # and the last
+    accelerate: bool = False
+
+
 @dataclass(slots=True)
 class Written:
     """One note head that sounds."""
@@ -22,6 +37,11 @@ class Written:
     passes: frozenset[int] = frozenset()  # of a repeat; none: all
     pizzicato: bool | None = None
     stroke: Fraction | None = None  # of a tremolo on one note, quarters
+    spelled: tuple[int, float] | None = None  # place on the stave (C0 is 0, seven for an octave) and alteration
+    ornament: Ornament | None = None
+    line_ends: bool = False  # the wavy line of a trill
+    roll: tuple[str, bool, bool] | None = None  # of an arpeggio: number, downwards, goes on over staves
+    glide: tuple[str, float] | None = None  # "glissando" or "slide", and the pitch that it leads to
 
 
 @dataclass(slots=True)
@@ -33,6 +53,7 @@ class Grace:
     slashed: bool
     steal_previous: float | None = None  # share of the length of the note before
     steal_following: float | None = None
+    ends_trill: bool = False
 
 
 @dataclass(slots=True)
@@ -48,6 +69,9 @@ class Chord:
     fermata: bool = False
     before: list[Grace] = field(default_factory=list)
     after: list[Grace] = field(default_factory=list)
+    alternation: Fraction | None = None  # strokes of a tremolo that begins here with the next chord, quarters
+    alternates: bool = False  # and ends here
+    signs: list = field(default_factory=list)  # elements in <ornaments>
 
 
 @dataclass(slots=True)
@@ -56,7 +80,8 @@ class Direction:
 
     ``level`` (velocity from here), ``stress`` (velocity of what begins here), ``wedge`` ("crescendo", "diminuendo",
     "stop"), ``pedal`` (bool), ``program`` (General MIDI, of the instrument ``name``), ``pizzicato`` (bool), ``tempo``
-    (quarters a minute), ``modulation`` (factor of the tempo).
+    (quarters a minute), ``modulation`` (factor of the tempo), ``swing`` (share of the first of two notes, and the
+    length of each as written, in quarters).
     """
 
     position: Fraction
@@ -91,6 +116,7 @@ class Measure:
 
     length: Fraction = Fraction(0)
     meter: tuple[int, int] | None = None
+    missing: Fraction = Fraction(0)  # of a bar, before a pickup
     marks: Marks = field(default_factory=Marks)
     chords: dict[int, list[Chord]] = field(default_factory=dict)
     directions: dict[int, list[Direction]] = field(default_factory=dict)

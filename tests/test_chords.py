@@ -5,9 +5,12 @@ import io
 import pretty_midi
 import pytest
 
-from chords import BASS, Chord, program_of, progression, to_midi, voice
+from chords import program_of, progression, to_midi
+from conftest import ROOT
 from errors import UserError
 from meter import Meter
+from score import read
+from voicing import BASS, Chord, voice
 
 NAMES = {name: pitch for pitch, name in enumerate(["C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"])}
 
@@ -31,6 +34,18 @@ SYMBOLS = {
     "Cdim": "C Eb Gb",
     "C+": "C E Ab",
     "CΔ": "C E G B",
+    "C△": "C E G B",
+    "CM7": "C E G B",
+    "CMA7": "C E G B",
+    "C^7": "C E G B",
+    "Cmaj": "C E G",
+    "Cmi7": "C Eb G Bb",
+    "Ch7": "C Eb Gb Bb",
+    "C2": "C E G D",
+    "C(add9)": "C E G D",
+    "Cm6/9": "C Eb G A D",
+    "Calt": "C E Ab Bb Eb",
+    "C7(b9, #11)": "C E G Bb Db Gb",
     "Cm(maj7)": "C Eb G B",
     "Csus": "C F G",
     "Csus2": "C D G",
@@ -72,6 +87,10 @@ ROMANS = {
     ("C", "Imaj7 V7/V bVI viiø7"): ["C E G B", "D Gb A C", "Ab C Eb", "B D F A"],
     ("Bb major", "I V6 ii65"): ["Bb D F", "A C F", "Eb G Bb C"],
     ("f#", "i V"): ["Gb A Db", "Db F Ab"],
+    ("C", "ii65 V4/2 I6 vii°43"): ["F A C D", "F G B D", "E G C", "F Ab B D"],
+    ("A minor", "iiø65 V6/5 i6 iv64 vii°7"): ["D F A B", "Ab B D E", "C E A", "A D F", "Ab B D F"],
+    ("C", "ii9 iim7 V7b9 V7sus4"): ["D F A C E", "D F A C", "G B D F Ab", "G C D F"],
+    ("C", "IIm7 bIIImaj7 #ivø7 I6/9"): ["D F A C", "Eb G Bb D", "Gb A C E", "C E G A D"],
 }
 
 
@@ -93,6 +112,39 @@ def test_bars():
 
 
 @pytest.mark.parametrize(
+    "text, bars",
+    [
+        ("|: C | F :| G |", "C F C F G"),
+        ("C | F :| G", "C F C F G"),
+        ("||: C | F :||: G :|]", "C F C F G G"),
+        ("C |: F | G :|: D :|", "C F G F G D D"),
+        ("|: C :| x3 F", "C C C F"),
+        ("|: C :|3x | F |", "C C C C F"),  # and an empty bar, in which C goes on
+        ("[| C || F |]", "C F"),
+        ("C | F |\n| G |\n\n| C |", "C F G C"),
+        ("| C G | | F |", "C,G G F"),
+        ("| C G | % | F |", "C,G C,G F"),
+        ("C, F, G", "C F G"),
+        ("C,F;G", "C F G"),
+        ("C - F \u2013 G", "C F G"),
+        ("C-F-G", "C F G"),
+        ("C, G | F - C", "C,G F,C"),
+        ("C / / / G / / /", "C,C,C,C G,G,G,G"),
+    ],
+)
+def test_repeats_and_what_stands_between_chords(text, bars):
+    chords = {name: progression(name)[0][0] for name in "CFGD"}
+    assert progression(text) == [[chords[name] for name in bar.split(",")] for bar in bars.split()]
+
+
+def test_dashes_and_commas_of_chords_stay():
+    minor, dominant = progression("Cm7")[0], progression("F7b9#11")[0]
+    assert progression("C-7-F7(b9,#11), C-7") == [minor, dominant, minor]
+    assert progression("I-IV-bVII", "C") == progression("C F Bb")
+    assert progression("i,iv-V7/V", "C minor") == [*progression("Cm Fm"), *progression("V7/V", "C")]
+
+
+@pytest.mark.parametrize(
     "text, key, words",
     [
         ("C | X7", None, ["'X7'", "bar 2"]),
@@ -101,7 +153,18 @@ def test_bars():
         ("ii V", None, ["'ii'", "--key"]),
         ("ii Q", "C", ["'Q'", "bar 2"]),
         ("ii V", "H minor", ["H minor"]),
+        ("IIm7", None, ["'IIm7'", "--key"]),
         ("%", None, ["bar 1"]),
+        ("| | C", None, ["bar 1 is empty"]),
+        ("C |: F | G", None, ["before bar 2", ":|"]),
+        ("|: C |: F :|", None, ["before bar 1", ":|"]),
+        (":| C", None, ['":|"', "nothing to repeat"]),
+        ("|: C :| x0", None, ["nothing to repeat"]),
+        ("C | F x3", None, ["'x3'", "bar 2"]),
+        ("C | F - - -", None, ['"-" (bar 2)', '"/"']),
+        ("C | - F", None, ['"-" (bar 2)', '"/"']),
+        ("C7, b9", None, ["'b9'", "bar 2"]),
+        ("C4", None, ["'C4'"]),
         ("/ C", None, ["bar 1"]),
         ("", None, ["no chord"]),
         ("N.C. | N.C.", None, ["no chord"]),
@@ -111,6 +174,16 @@ def test_what_is_no_chord_is_named_with_its_place(text, key, words):
     with pytest.raises(UserError) as error:
         progression(text, key)
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bass", ["B", "A"])
+def test_written_symbols_are_played_as_typed_ones(bass):
+    """Dm7, G7 over B (or over A, which is none of its tones), C of a score."""
+    text = (ROOT / "tests" / "scores" / "harmony.musicxml").read_text()
+    score = read(text.replace("<bass-step>B<", f"<bass-step>{bass}<").encode())
+    typed = read(to_midi(progression(f"Dm7 G7/{bass} | C"), Meter(60), "piano"))
+    heard = [[(round(note.onset, 2), note.pitch) for note in played.notes] for played in (score, typed)]
+    assert sorted(heard[0]) == sorted(heard[1]) and len(heard[0]) == 4 + 5 + 4
 
 
 def test_voicings_move_little():

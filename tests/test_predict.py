@@ -1,9 +1,15 @@
 """predict.py from the outside: prompts, output, bad input."""
 
+import contextlib
 import io
+import os
+import signal
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -116,6 +122,13 @@ def test_seconds_temperature_and_top_k(tiny_run, tone, tmp_path):
     result = predict(tiny_run, tone, tmp_path / "a.wav", "--seconds", 1.6, "--temperature", 0, "--top-k", 3)
     assert result.returncode == 0 and "100 frames" not in result.stdout
     assert soundfile.info(tmp_path / "a.wav").frames == 2 * RATE + 100 * 128
+
+
+@pytest.mark.parametrize("seconds", [0.001, 1.0, 1.61])
+def test_seconds_are_kept_to_the_sample(tiny_run, tone, tmp_path, seconds):
+    """Whatever the frames (16 ms here) are."""
+    assert predict(tiny_run, tone, tmp_path / "a.wav", "--seconds", seconds, "--only-new").returncode == 0
+    assert soundfile.info(tmp_path / "a.wav").frames == round(seconds * RATE)
 
 
 def test_score_prompt_end_to_end(tiny_run, tmp_path):
@@ -342,6 +355,28 @@ def test_a_slow_score_is_given_up(prompts, monkeypatch):
     monkeypatch.setattr(module, "SCORE_TIMEOUT", 0.01)
     with pytest.raises(UserError, match="takes more than"):
         module.load_prompt(prompts / "scale.mxl", RATE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_plays_a_score_ends_with_the_command(tiny_run, tmp_path, number):
+    """The child is stopped, so that it would be waited for: it is ended at once, and nothing is left."""
+    command = [sys.executable, ROOT / "predict.py", tiny_run, PROMPT, "--seconds", "1", "-o", tmp_path / "a.wav"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+    children = []
+    try:
+        parent = psutil.Process(process.pid)
+        wait_for(lambda: process.poll() is not None or children.extend(parent.children()) or children)
+        children[0].suspend()
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    assert process.returncode == 130 and stderr.splitlines()[-1].startswith("predict.py: interrupted"), stderr
+    assert "Traceback" not in stderr and not children[0].is_running() and not list(tmp_path.iterdir())
 
 
 def test_the_prompt_folder_stays_clean(prompts):
