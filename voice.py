@@ -117,11 +117,12 @@ def fit_equalizer(
     smooth = _octave_smoothing(framing.sample_rate, framing.n_channel_bins)
     gain = frames.new_zeros(framing.n_channel_bins)
     for _ in range(N_ROUNDS):
-        shaped = frames + gain.repeat(framing.channels)
-        louder = (2 * shaped).exp().sum() / (2 * frames).exp().sum().clamp(min=1e-20)
-        shaped = (shaped - 0.5 * louder.clamp(min=1e-20).log()).clamp(min=FLOOR_DB / DB)
+        shaped = (frames + gain.repeat(framing.channels)).clamp(min=FLOOR_DB / DB)
         step = (typical(shaped) - shaped).mean(0).unflatten(-1, (framing.channels, -1)).mean(0)
-        gain = (gain + smooth @ step).clamp(-MAX_GAIN_DB / DB, MAX_GAIN_DB / DB)
+        gain = gain + smooth @ step
+        # As loud as before: what is alike in all bins is not the envelope's.
+        louder = (2 * (frames + gain.repeat(framing.channels))).exp().sum() / (2 * frames).exp().sum().clamp(min=1e-20)
+        gain = (gain - 0.5 * louder.clamp(min=1e-20).log()).clamp(-MAX_GAIN_DB / DB, MAX_GAIN_DB / DB)
     return gain
 
 

@@ -126,6 +126,12 @@ def test_the_envelope_of_the_nearest_typical_frame_is_reached(featurizer, played
     assert gain.abs().max() <= voice.MAX_GAIN_DB + 1e-4
 
 
+def test_what_is_alike_in_all_bins_is_not_the_envelopes(featurizer, played):
+    """Typical frames that are 20 dB louder everywhere: no gain at all."""
+    gain = voice.fit_equalizer(played, featurizer, lambda frames: frames + 20 / DB)
+    assert gain.abs().max() * DB < 0.01
+
+
 # -- prompts -----------------------------------------------------------------------------------
 
 
