@@ -5,7 +5,7 @@ RUN = $(VENV)/bin/python
 DEMO = out/demo
 MINUTES ?= 3
 
-.PHONY: demo test lint bench clean
+.PHONY: demo studio test lint bench clean
 
 # A mark, so that a broken installation is done again and a changed list is noticed.
 $(VENV)/installed: requirements.txt requirements-nodeps.txt
@@ -20,12 +20,20 @@ $(VENV)/installed-metrics: $(VENV)/installed requirements-metrics.txt requiremen
 	$(RUN) -m pip install --quiet --no-deps -r requirements-metrics-nodeps.txt
 	touch $@
 
+# So does the page in the browser.
+$(VENV)/installed-studio: $(VENV)/installed requirements-studio.txt
+	$(RUN) -m pip install --quiet -r requirements-studio.txt
+	touch $@
+
 demo: $(VENV)/installed
 	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes 20
 	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --minutes $(MINUTES) --save-every 30
 	$(RUN) predict.py metadata/demo.json demo/prompt.musicxml --seconds 20 -o $(DEMO)/continuation.wav --picture --force
 	@echo "listen:  $(DEMO)/continuation.wav"
 	@echo "look:    $(DEMO)/continuation.png"
+
+studio: $(VENV)/installed-studio
+	$(RUN) -m studio
 
 test: $(VENV)/installed-metrics
 	$(RUN) -m pytest
