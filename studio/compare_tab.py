@@ -15,7 +15,9 @@ def compare_tab(studio: Studio) -> list[gr.Dropdown]:
     with gr.Row():
         with gr.Column(min_width=300):
             models = [
-                gr.Dropdown(label=letter, choices=studio.models(), interactive=True, elem_id=f"compare-{letter}")
+                gr.Dropdown(
+                    label=letter, choices=studio.models(), value=None, interactive=True, elem_id=f"compare-{letter}"
+                )
                 for letter in "AB"
             ]
             fields = prompt_inputs("compare")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Guard:
 
     Args:
         app: what answers the rest.
-        files: the folder out of which Gradio may serve.
+        files: the folder out of which Gradio may open and serve files.
         local: whether only this machine's own names are answered to; the defence against DNS rebinding, where no
             password is.
         logged_in: of a scope, whether its visitor is; None without a password.
@@ -77,7 +78,7 @@ class Guard:
     """
 
     def __init__(self, app, files: Path, local: bool, logged_in, max_upload: int):
-        self.app, self.files, self.local = app, f"/gradio_api/file={files}/", local
+        self.app, self.root, self.local = app, files, local
         self.logged_in, self.max_upload = logged_in, max_upload
 
     async def __call__(self, scope, receive, send):
@@ -90,14 +91,21 @@ class Guard:
         if refusal:
             await PlainTextResponse(refusal[1], refusal[0], HEADERS)(scope, receive, send)
             return
-        limit = self.max_upload + MAX_BODY if scope["path"].startswith("/gradio_api/upload") else MAX_BODY
-        n_bytes = 0
+        upload, n_bytes = scope["path"].startswith("/gradio_api/upload"), 0
 
         async def bounded():
             nonlocal n_bytes
             message = await receive()
             n_bytes += len(message.get("body", b""))
-            return {"type": "http.disconnect"} if n_bytes > limit else message
+            return {"type": "http.disconnect"} if n_bytes > self.max_upload + MAX_BODY else message
+
+        if scope["method"] == "POST" and not upload:
+            body = await self._body(receive)
+            refusal = (413, "This request is too long.") if body is None else self._body_refusal(body)
+            if refusal:
+                await PlainTextResponse(refusal[1], refusal[0], HEADERS)(scope, receive, send)
+                return
+            bounded = replayed(body, receive)
 
         async def marked(message):
             if message["type"] == "http.response.start":
@@ -133,9 +141,45 @@ class Guard:
             return 401, "Log in first."
         return None
 
+    @staticmethod
+    async def _body(receive) -> bytes | None:
+        """All of it; None where it is too long or never ends."""
+        parts, n_bytes, more = [], 0, True
+        while more:
+            message = await receive()
+            more = message.get("more_body", False) and message["type"] == "http.request"
+            parts.append(message.get("body", b""))
+            n_bytes += len(parts[-1])
+            if n_bytes > MAX_BODY:
+                return None
+        return b"".join(parts)
+
+    def _body_refusal(self, body: bytes) -> tuple[int, str] | None:
+        """Gradio opens files, and fetches addresses, that a request names: only those that were uploaded may be."""
+        if not body.lstrip().startswith((b"{", b"[")):
+            return None
+        try:
+            waiting = [json.loads(body)]
+        except (ValueError, RecursionError):
+            return 400, "This request cannot be read."
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                path = value.get("path")
+                if path is not None and not (isinstance(path, str) and self._is_file(path)):
+                    return 403, "Give a file that has been uploaded."
+                waiting += value.values()
+            elif isinstance(value, list):
+                waiting += value
+        return None
+
+    def _is_file(self, path: str) -> bool:
+        return path.startswith(f"{self.root}/") and ".." not in path.split("/")
+
     def _is_known(self, path: str) -> bool:
-        if path.startswith(self.files):
-            return "/../" not in path and not path.endswith("/..")
+        file = path.removeprefix("/gradio_api/file=")
+        if file != path:
+            return self._is_file(file)
         patterns = (_OPEN, _ASSETS, _API, _OWN)
         return ".." not in path and any(pattern.fullmatch(path) for pattern in patterns)
 
@@ -143,3 +187,13 @@ class Guard:
     def _is_public(path: str) -> bool:
         plain = path.rstrip("/") or "/"
         return bool(_OPEN.fullmatch(path) or _ASSETS.fullmatch(path)) or plain in _PUBLIC_API
+
+
+def replayed(body: bytes, receive):
+    """An ASGI ``receive`` that gives a body that has been read already, then what comes."""
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message():
+        return pending.pop() if pending else await receive()
+
+    return next_message

@@ -12,7 +12,7 @@ from studio.continue_tab import continue_tab
 from studio.player import player
 from studio.rollouts import Rollouts
 from studio.runs import Runs
-from studio.runs_tab import NO_PREVIEWS, refresh, runs_html
+from studio.runs_tab import NO_PREVIEWS, curves, refresh, runs_html
 from studio.storage import Storage
 from studio.visit import QUIET, Studio
 
@@ -43,7 +43,14 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts) -> gr.Blocks:
                 cards = gr.HTML(runs_html(studio), container=False, elem_id="runs")
                 run_name = gr.Dropdown(label="Loss of", choices=[], interactive=True)
                 plot = gr.LinePlot(
-                    x="step", y="loss", color="of", x_title="step", y_title="loss (nats)", height=280, show_label=False
+                    curves(None),
+                    x="step",
+                    y="loss",
+                    color="of",
+                    x_title="step",
+                    y_title="loss (nats)",
+                    height=280,
+                    show_label=False,
                 )
             with gr.Tab("Previews", id="previews"):
                 preview_name = gr.Dropdown(label="Run", choices=[], interactive=True)

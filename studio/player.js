@@ -6,6 +6,7 @@ const time = find("time"), wave = find("wave"), pictures = find("pictures"), lin
 const inOrder = find("order"), speakers = find("speakers");
 const group = "tracks-" + Math.random().toString(36).slice(2);
 const KEPT = 6; // audio elements
+const LEAD = 5; // s of the prompt that are heard before its continuation
 let tracks = [], current = null, other = null, started = null, order = [], seeking = false;
 
 const track = (id) => tracks.find((t) => t.id === id);
@@ -101,7 +102,7 @@ function lay() {
   const now = track(current);
   element.firstElementChild.classList.toggle("player-empty", !now);
   flipButton.hidden = tracks.length < 2;
-  inOrder.parentElement.hidden = tracks.length < 2;
+  inOrder.parentElement.hidden = tracks.length < 2 || !element.firstElementChild.dataset.order;
   if (!now) return pictures.replaceChildren();
   seek.max = now.seconds;
   const shown = [now, track(other)].filter((t, i) => t && (i === 0 || element.firstElementChild.dataset.pair));
@@ -198,9 +199,9 @@ function update() {
     started = first;
     for (const audio of speakers.children) audio.pause();
     current = null;
-    choose(first, 0).then(() => start(speaker(first)));
+    choose(first, Math.max(0, (track(first).join || 0) - LEAD)).then(() => start(speaker(first)));
   } else if (current === null && tracks.length) {
-    choose(value.show && track(value.show) ? value.show : tracks[0].id, 0);
+    choose(tracks[0].id, 0);
   }
   if (other === null && value.other && value.other !== current) other = track(value.other) ? value.other : null;
   lay();

@@ -13,14 +13,14 @@ from studio.runs import Run
 SCRIPT = Path(__file__).with_name("player.js")
 MAX_PREVIEWS = 60  # shown of a run, the first and the newest among them
 PREVIEW_SECONDS, PREVIEW_PROMPT = 9.0, 3.0  # of what train.py writes
-_TEMPLATE = """<section class="player player-empty" aria-label="{label}" {pair}>
+_TEMPLATE = """<section class="player player-empty" aria-label="{label}" {marks}>
 <p class="player-hint"></p>
 <div class="player-tracks" role="radiogroup" aria-label="What is heard"></div>
 <div class="player-bar"><button type="button" class="player-play" disabled>Play</button>
 <input type="range" class="player-seek" min="0" max="1" step="0.05" value="0" aria-label="Position">
 <span class="player-time"></span>
 <button type="button" class="player-flip" title="To the other one, at the same position" hidden>A/B</button>
-<label hidden><input type="checkbox" class="player-order" {order}>In order</label></div>
+<label hidden><input type="checkbox" class="player-order" {checked}>In order</label></div>
 <canvas class="player-wave" aria-hidden="true"></canvas>
 <div class="player-pictures"></div>
 <div class="player-links"></div>
@@ -38,7 +38,8 @@ def player(label: str, empty: str, pair: bool = False, in_order: bool = False, *
         pair: show the spectrograms of two tracks side by side.
         in_order: a track that ends is followed by the next.
     """
-    template = _TEMPLATE.format(label=label, pair='data-pair="1"' if pair else "", order="checked" if in_order else "")
+    marks = " ".join(['data-pair="1"'] * pair + ['data-order="1"'] * in_order)
+    template = _TEMPLATE.format(label=label, marks=marks, checked="checked" * in_order)
     script = SCRIPT.read_text()
     return gr.HTML(
         value(empty=empty),
@@ -50,18 +51,16 @@ def player(label: str, empty: str, pair: bool = False, in_order: bool = False, *
     )
 
 
-def value(
-    tracks=(), play: str | None = None, empty: str = "", show: str | None = None, other: str | None = None
-) -> str:
+def value(tracks=(), play: str | None = None, empty: str = "", other: str | None = None) -> str:
     """What the player shall have.
 
     Args:
         tracks: each ``id``, ``label``, ``url``, ``seconds``, and where there are ``picture``, ``join`` (s), ``peaks``,
             ``note``, ``downloads``.
         play: id of the track that begins to play when it is new.
-        show, other: of the one that is chosen first, and of the one that A/B goes to.
+        other: of the one that A/B goes to first.
     """
-    fields = {"tracks": list(tracks), "play": play, "empty": empty, "show": show, "other": other}
+    fields = {"tracks": list(tracks), "play": play, "empty": empty, "other": other}
     return json.dumps(fields, separators=(",", ":"))
 
 

@@ -59,7 +59,7 @@ def curves(run: Run | None) -> pd.DataFrame:
     """Columns ``step``, ``loss``, ``of``."""
     names = {"loss": "training", "held_out_loss": "held out"}
     points = [(step, y, names[name]) for name, points in (run.curves if run else {}).items() for step, y in points]
-    return pd.DataFrame(points, columns=["step", "loss", "of"])
+    return pd.DataFrame(points, columns=["step", "loss", "of"]).astype({"step": float, "loss": float, "of": str})
 
 
 def refresh(studio: Studio, seen: dict, run_name, preview_name, *models) -> list:
@@ -73,8 +73,7 @@ def refresh(studio: Studio, seen: dict, run_name, preview_name, *models) -> list
     )
     run, previewed = studio.runs.get(run_name or ""), studio.runs.get(preview_name or "")
     tracks = preview_tracks(previewed) if previewed else []
-    show = tracks[-1]["id"] if tracks else None
-    other = tracks[0]["id"] if len(tracks) > 1 else None
+    other = tracks[-1]["id"] if len(tracks) > 1 else None
     playable = [choice for _, choice in choices]
     picked = [model if model in playable else (playable[0] if playable else None) for model in models]
     if len(picked) > 1 and not any(models) and len(playable) > 1:
@@ -82,7 +81,7 @@ def refresh(studio: Studio, seen: dict, run_name, preview_name, *models) -> list
     news = {
         "cards": runs_html(studio),
         "plot": (run_name, run.curves if run else {}),
-        "previews": value(tracks, empty=NO_PREVIEWS if runs else NO_RUNS, show=show, other=other),
+        "previews": value(tracks, empty=NO_PREVIEWS if runs else NO_RUNS, other=other),
         "run_name": (names, run_name),
         "preview_name": (names, preview_name),
         "models": (choices, picked),

@@ -59,7 +59,6 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts, password: Password |
         auth=login if password else None,
         auth_message="nextframe studio",
         allowed_paths=[],
-        blocked_paths=[str(Path.home()), str(runs.folder.resolve())],
         favicon_path=str(ICON),
         show_error=True,
         max_file_size=MAX_UPLOAD,
