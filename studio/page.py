@@ -40,13 +40,13 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts) -> gr.Blocks:
             with gr.Tab("Compare", id="compare"):
                 models = compare_tab(studio)
             with gr.Tab("Runs", id="runs"):
-                cards = gr.HTML(runs_html(studio), container=False, elem_id="runs")
+                cards = gr.HTML(runs_html(runs.all()), container=False, elem_id="runs")
                 run_name = gr.Dropdown(label="Loss of", choices=[], interactive=True)
                 plot = gr.LinePlot(
                     curves(None),
                     x="step",
                     y="loss",
-                    color="of",
+                    color="curve",
                     x_title="step",
                     y_title="loss (nats)",
                     height=280,

@@ -157,7 +157,7 @@ class Runs:
         try:
             if path.stat().st_size > 1 << 24:
                 return None
-            return len(json.loads(path.read_text())["problems"])
+            return len(json.loads(path.read_text())["unusable"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
@@ -217,7 +217,7 @@ def thin(points, most: int = MAX_POINTS) -> tuple[tuple[int, float], ...]:
     size = -(-len(points) // most)
     if size <= 1:
         return tuple(points)
-    older = [points[i : i + size] for i in range(0, len(points) - 1, size)]
+    older = [points[i : min(i + size, len(points) - 1)] for i in range(0, len(points) - 1, size)]
     means = [(group[-1][0], sum(value for _, value in group) / len(group)) for group in older]
     return (*means[: most - 1], points[-1])
 

@@ -16,9 +16,8 @@ NO_RUNS = "There is no run here yet. Train one: python train.py RECORDINGS --met
 NO_PREVIEWS = "This run has no previews. train.py writes one with each state, unless --no-preview is given."
 
 
-def runs_html(studio: Studio) -> str:
+def runs_html(runs: tuple[Run, ...]) -> str:
     """A card for each run."""
-    runs = studio.runs.all()
     if not runs:
         return f'<p class="player-hint">{html.escape(NO_RUNS)}</p>'
     return f'<div class="runs">{"".join(map(run_html, runs))}</div>'
@@ -39,12 +38,10 @@ def run_html(run: Run) -> str:
     if run.preset:
         rows.append(("preset", run.preset))
     if "seconds" in corpus:
-        channels = " and ".join(
-            [f"{corpus.get('n_held_out', 0)} held out"] + ["some not used"] * bool(corpus["n_problems"])
-        )
-        rows.append(
-            ("corpus", f"{corpus.get('n_recordings', 0)} recordings, {corpus['seconds'] / 60:.1f} min, {channels}")
-        )
+        rows.append(("corpus", f"{corpus.get('n_recordings', 0)} recordings, {corpus['seconds'] / 60:.1f} min"))
+        rows.append(("held out", f"{corpus.get('n_held_out', 0)} recordings"))
+        if corpus["n_problems"]:
+            rows.append(("not used", f"{corpus['n_problems']} files"))
         rows.append(("sample rate", f"{corpus.get('sample_rate', 0):,} Hz"))
     listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in rows)
     trouble = f'<p class="trouble">{html.escape(run.trouble)}</p>' if run.trouble else ""
@@ -56,44 +53,44 @@ def run_html(run: Run) -> str:
 
 
 def curves(run: Run | None) -> pd.DataFrame:
-    """Columns ``step``, ``loss``, ``of``."""
+    """Columns ``step``, ``loss``, ``curve``."""
     names = {"loss": "training", "held_out_loss": "held out"}
     points = [(step, y, names[name]) for name, points in (run.curves if run else {}).items() for step, y in points]
-    return pd.DataFrame(points, columns=["step", "loss", "of"]).astype({"step": float, "loss": float, "of": str})
+    return pd.DataFrame(points, columns=["step", "loss", "curve"]).astype({"step": float, "loss": float, "curve": str})
 
 
 def refresh(studio: Studio, seen: dict, run_name, preview_name, *models) -> list:
     """What has changed since this page was told last; the rest is left as it is."""
-    runs, names, choices = studio.runs.all(), [run.name for run in studio.runs.all()], studio.models()
-    busy = next((run.name for run in runs if run.status == "training"), names[0] if names else None)
-    shown = next((run.name for run in runs if run.previews), busy)
-    run_name = run_name if run_name in names else busy
-    preview_name = (
-        preview_name if preview_name in names else (busy if busy and studio.runs.get(busy).previews else shown)
-    )
-    run, previewed = studio.runs.get(run_name or ""), studio.runs.get(preview_name or "")
+    runs, choices = {run.name: run for run in studio.runs.all()}, studio.models()
+    names, playable = list(runs), [choice for _, choice in choices]
+    busy = [name for name in names if runs[name].status == "training"]
+    logged = [name for name in names if runs[name].curves.get("loss")]
+    shown = [name for name in (*busy, *names) if runs[name].previews]
+    run_chosen = run_name if run_name in runs else next(iter([*busy, *logged, *names]), None)
+    preview_chosen = preview_name if preview_name in runs else next(iter([*shown, *names]), None)
+    # Continue, A and B: the newest state of the first run; for B something else where there is.
+    usual = [*playable[:1], *playable[:1], *(playable[1:2] or playable[:1])] or [None] * 3
+    picked = [model if model in playable else usually for model, usually in zip(models, usual, strict=True)]
+    run, previewed = runs.get(run_chosen), runs.get(preview_chosen)
     tracks = preview_tracks(previewed) if previewed else []
-    other = tracks[-1]["id"] if len(tracks) > 1 else None
-    playable = [choice for _, choice in choices]
-    picked = [model if model in playable else (playable[0] if playable else None) for model in models]
-    if len(picked) > 1 and not any(models) and len(playable) > 1:
-        picked[-1] = playable[1]
     news = {
-        "cards": runs_html(studio),
-        "plot": (run_name, run.curves if run else {}),
-        "previews": value(tracks, empty=NO_PREVIEWS if runs else NO_RUNS, other=other),
-        "run_name": (names, run_name),
-        "preview_name": (names, preview_name),
-        "models": (choices, picked),
+        "cards": runs_html(tuple(runs.values())),
+        "plot": (run_chosen, run.curves if run else {}),
+        "previews": value(tracks, empty=NO_PREVIEWS if runs else NO_RUNS, other=tracks[-1]["id"] if tracks else None),
+        "names": names,
+        "choices": choices,
     }
     new = {key: news[key] != seen.get(key) for key in news}
-    updates = [gr.Dropdown(choices=choices, value=model) if new["models"] else gr.skip() for model in picked]
+
+    def choice(value, before, choices, changed: bool):
+        return gr.Dropdown(choices=choices, value=value) if changed or value != before else gr.skip()
+
     return [
         news if any(new.values()) else gr.skip(),
         news["cards"] if new["cards"] else gr.skip(),
-        curves(run) if new["plot"] else gr.skip(),
+        gr.LinePlot(curves(run), visible=bool(run and run.curves.get("loss"))) if new["plot"] else gr.skip(),
         news["previews"] if new["previews"] else gr.skip(),
-        gr.Dropdown(choices=names, value=run_name) if new["run_name"] else gr.skip(),
-        gr.Dropdown(choices=names, value=preview_name) if new["preview_name"] else gr.skip(),
-        *updates,
+        choice(run_chosen, run_name, names, new["names"]),
+        choice(preview_chosen, preview_name, names, new["names"]),
+        *(choice(model, was, choices, new["choices"]) for model, was in zip(picked, models, strict=True)),
     ]
