@@ -121,12 +121,12 @@ FILE = f"/gradio_api/file={ROOT_OF_FILES}"
         "/gradio_api/component_server",
         "/gradio_api/token",
         "/monitoring",
-        "/static/../config",
+        "/static/%2e%2e/config",
         "/assets/%2e%2e/%2e%2e/x",
         "/pwa_icon/20000",
         "/docs",
-        "/results/x/../../y",
-        "/previews/../secret/1.wav",
+        "/results/x/%2e%2e/%2e%2e/y",
+        "/previews/%2e%2e/secret/1.wav",
     ],
 )
 def test_addresses_that_nobody_needs(path):
@@ -367,7 +367,7 @@ def test_a_rollout_that_is_stopped_ends_with_what_there_is(rollouts, tiny_run, t
         ({"prompt": "broken.mid"}, "broken.mid"),
         ({"prompt": "noise.wav", "unit": "bars", "length": 2}, "no tempo"),
         ({"prompt": "gone.mid"}, "gone.mid: no such file"),
-        ({"metadata": "none.json"}, "no such metadata file"),
+        ({"metadata": "none.json", "chords": "C"}, "no such metadata file"),
     ],
 )
 def test_errors_are_sentences(rollouts, tiny_run, tmp_path, job, word):
