@@ -35,7 +35,12 @@ demo: $(VENV)/installed
 studio: $(VENV)/installed-studio
 	$(RUN) -m studio
 
-test: $(VENV)/installed-metrics
+# The tests open the page in a browser, where one is installed.
+$(VENV)/installed-browser: $(VENV)/installed-studio requirements-browser.txt
+	$(RUN) -m pip install --quiet -r requirements-browser.txt
+	touch $@
+
+test: $(VENV)/installed-metrics $(VENV)/installed-browser
 	$(RUN) -m pytest
 
 lint: $(VENV)/installed

@@ -85,6 +85,8 @@ class Storage:
 
     def close(self):
         """Remove everything."""
+        if self._closed.is_set():
+            return
         self._closed.set()
         shutil.rmtree(self.root, ignore_errors=True)
         os.close(self._lock)

@@ -1,7 +1,7 @@
 """``python -m studio.worker``: the child process that rolls out, one job after another.
 
 It reads a JSON object a line, and answers with lines of ``{"id": ..., "event": ...}``: ``begun``, ``progress``, then
-``done`` or ``error``. It runs in one thread at the lowest priority, so that a training beside it hardly notices.
+``done`` or ``error``. It runs in one thread at a low priority, so that a training beside it hardly notices.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from errors import UserError
 from studio.job import MAX_SECONDS, MAX_TOTAL, Job, sentence
 
+NICE = 10  # a tenth of a busy core: enough to be heard as it is made, and a training keeps its pace
 MAX_MODELS = 2  # kept in memory
 N_PEAKS = 600  # columns of the picture of a waveform
 BITS = 24
@@ -224,7 +225,7 @@ def answer(models: Models, request: dict, say, stopped):
 
 
 def main() -> int:
-    os.nice(19)
+    os.nice(NICE)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nobody else writes between the lines
     requests: list[dict] = []

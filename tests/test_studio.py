@@ -15,7 +15,6 @@ import soundfile
 
 pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -27,7 +26,9 @@ from studio.job import MAX_SEED, Job, plain_name, sentence
 from studio.rollouts import Rollouts
 from studio.server import HEADER, follow, parse_range, wav_header
 from studio.storage import Storage, remove_left_behind
+from studio.worker import NICE
 
+httpx = pytest.importorskip("httpx")
 ROOT_OF_FILES = Path("/tmp/nextframe-studio-test")
 
 
@@ -137,9 +138,7 @@ def test_addresses_that_nobody_needs(path):
 def test_addresses_that_are_needed():
     for path in ("/", "/config", "/assets/index-a_b.js", "/gradio_api/queue/join", "/manifest.json", "/pwa_icon/192"):
         answer = ask(path=path)
-        assert (
-            answer.status_code == 200 and {k.lower(): v for k, v in HEADERS.items()}.items() <= answer.headers.items()
-        )
+        assert answer.status_code == 200 and all(answer.headers[name] == text for name, text in HEADERS.items())
     assert ask(path=f"{FILE}/results/{'a' * 32}/x.wav").status_code == 200
     assert ask(path="/previews/my run/1.wav").status_code == 200
 
@@ -414,6 +413,6 @@ def test_the_child_is_polite(rollouts, tiny_run, tmp_path):
     import psutil
 
     child = psutil.Process(rollouts._child.pid)
-    wait_for(lambda: child.nice() == 19)
+    wait_for(lambda: child.nice() == min(19, os.nice(0) + NICE))
     assert child.environ()["OMP_NUM_THREADS"] == "1"
     perform(rollouts, tmp_path / "r", Job(str(tiny_run), str(PROMPT), length=1))
