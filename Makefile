@@ -5,7 +5,7 @@ RUN = $(VENV)/bin/python
 DEMO = out/demo
 MINUTES ?= 3
 
-.PHONY: demo test lint bench clean
+.PHONY: demo studio test lint bench clean
 
 # A mark, so that a broken installation is done again and a changed list is noticed.
 $(VENV)/installed: requirements.txt requirements-nodeps.txt
@@ -20,6 +20,11 @@ $(VENV)/installed-metrics: $(VENV)/installed requirements-metrics.txt requiremen
 	$(RUN) -m pip install --quiet --no-deps -r requirements-metrics-nodeps.txt
 	touch $@
 
+# So does the page in the browser.
+$(VENV)/installed-studio: $(VENV)/installed requirements-studio.txt
+	$(RUN) -m pip install --quiet -r requirements-studio.txt
+	touch $@
+
 demo: $(VENV)/installed
 	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes 20
 	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --minutes $(MINUTES) --save-every 30
@@ -27,7 +32,15 @@ demo: $(VENV)/installed
 	@echo "listen:  $(DEMO)/continuation.wav"
 	@echo "look:    $(DEMO)/continuation.png"
 
-test: $(VENV)/installed-metrics
+studio: $(VENV)/installed-studio
+	$(RUN) -m studio
+
+# The tests open the page in a browser, where one is installed.
+$(VENV)/installed-browser: $(VENV)/installed-studio requirements-browser.txt
+	$(RUN) -m pip install --quiet -r requirements-browser.txt
+	touch $@
+
+test: $(VENV)/installed-metrics $(VENV)/installed-browser
 	$(RUN) -m pytest
 
 lint: $(VENV)/installed

@@ -143,7 +143,7 @@ class AudioFile:
                 name = os.fsencode(self._temporary)
                 file = soundfile.SoundFile(name, "w", form.sample_rate, form.channels, **keywords)
                 stack.enter_context(file)
-                text = _comment(meter, None if join is None else (join - start) / form.sample_rate)
+                text = comment(meter, None if join is None else (join - start) / form.sample_rate)
                 if container == "FLAC" and text:  # libsndfile writes no cue sheet there
                     file.comment = text
             for first, block in self._blocks(start):
@@ -152,6 +152,8 @@ class AudioFile:
                     block = block * _fade(first - start, len(block), n, fade * form.sample_rate)
                 if form.bits == 16:  # libsndfile rounds down
                     block = np.rint(32768 * block + _dither(first, len(block), self._n_kept)).astype(np.int16)
+                elif form.bits == 24:  # of WAV, too, and not of FLAC
+                    block = np.rint(np.float32(1 << 23) * block).astype(np.int32) << 8
                 block = np.ascontiguousarray(np.broadcast_to(block, (len(block), form.channels)))
                 file.write(block)
 
@@ -201,7 +203,8 @@ def _fade(first: int, n: int, n_whole: int, length: float) -> np.ndarray:
     return np.sin(0.5 * math.pi * np.minimum(1, left / length)).astype(np.float32)[:, None]
 
 
-def _comment(meter: Meter | None, join: float | None) -> str:
+def comment(meter: Meter | None, join: float | None) -> str:
+    """What FLAC says of the tempo, the time signature and the join, which is in seconds."""
     parts = [] if meter is None else [f"{meter.tempo:g} quarters a minute", f"{meter.beats}/{meter.beat_type}"]
     parts += [f"continuation from {join:.6f} s"] if join else []
     return ", ".join(parts)

@@ -12,16 +12,20 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import regex
-import torch
 
 from config import RunConfig, from_dict, to_dict
 from errors import UserError
 
+if TYPE_CHECKING:  # who only looks at a run needs no PyTorch
+    import torch
+
 FORMAT = "nextframe"
 FORMAT_VERSION = 5
 _BLANK = "0" * 64
+MAX_HEADER = 1 << 24  # bytes that describe the arrays of a state file
 _DIGEST = regex.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
@@ -184,25 +188,71 @@ def load_state(path) -> State:
         raise UserError(f"{path}: not a state file of {FORMAT}; {remedy}") from None
 
 
+@dataclass(frozen=True)
+class StateSummary:
+    """What a state file says of itself, and whether training can go on from it (not from a slim one)."""
+
+    step: int
+    seconds: float
+    resumable: bool
+
+
+def summarize_state(path) -> StateSummary:
+    """Check a state file to its last byte, in little memory and without PyTorch.
+
+    Raises:
+        UserError: missing, damaged, foreign or of a newer format.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = bytearray(file.read(8))
+            size = int.from_bytes(head, "little")
+            if len(head) < 8 or size > MAX_HEADER:
+                raise ValueError("no header")
+            head += file.read(size)
+            start, stop = _digest_span(head)
+            digest, header = bytes(head[start:stop]).decode(), json.loads(head[8:])
+            if header["__metadata__"].get("format") == FORMAT:
+                _check_version(path, header["__metadata__"].get("format_version"))
+            head[start:stop] = _BLANK.encode()
+            found = hashlib.sha256(head)
+            while block := file.read(1 << 20):
+                found.update(block)
+        info = json.loads(header["__metadata__"]["info"])
+        summary = StateSummary(int(info["step"]), float(info.get("seconds", 0)), "random.cpu" in header)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no state yet; wait for the first save, or start train.py") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path}: damaged, or not a state file; train anew with --force") from None
+    if found.hexdigest() != digest:
+        raise UserError(f"{path}: damaged (its checksum differs); train anew with --force")
+    return summary
+
+
 def previous_state(path: Path) -> Path:
     """Where the state before the newest is kept."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def load_run(path) -> tuple[Metadata, State]:
-    """Metadata and its newest complete state.
+def load_run(path, previous: bool = False) -> tuple[Metadata, State]:
+    """Metadata and its newest complete state, or the one before it.
 
     Raises:
         UserError: see above, or the two do not belong together.
     """
     metadata = read_metadata(path)
-    state = load_state(metadata.resolve("state"))
+    place = metadata.resolve("state")
+    place = previous_state(place) if previous else place
+    state = load_state(place)
     try:
         same = from_dict(RunConfig, state.info.get("config")) == metadata.config
     except UserError:
         same = False
     if not same:
-        raise UserError(f"{metadata.resolve('state')}: does not belong to {path}; restore both from one backup")
+        raise UserError(f"{place}: does not belong to {path}; restore both from one backup")
     return metadata, state
 
 

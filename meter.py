@@ -38,6 +38,18 @@ class Meter:
         return self.beats * 4 / self.beat_type * 60 / self.tempo
 
 
+def with_options(meter: Meter | None, tempo: float | None, time_signature: str | None) -> Meter | None:
+    """A prompt's meter, or what the user says instead; None where neither has a tempo.
+
+    Raises:
+        UserError: as of :func:`parse_time_signature`.
+    """
+    if meter is None and tempo is None:
+        return None
+    beats = parse_time_signature(time_signature) if time_signature else (meter or Meter()).time_signature
+    return Meter(tempo or meter.tempo, *beats)
+
+
 def parse_time_signature(text: str) -> tuple[int, int]:
     """``"3/4"`` as ``(3, 4)``.
 

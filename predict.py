@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from errors import UserError, exit_status
-from meter import MAX_TEMPO, MIN_TEMPO, Meter, parse_time_signature
+from meter import MAX_TEMPO, MIN_TEMPO, Meter, parse_time_signature, with_options
 
 MAX_SECONDS = 6 * 3600.0  # of continuation
 MIN_SECONDS = 0.1  # of an audio prompt's part
@@ -232,7 +232,6 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
     # One pool of threads, and one that does not spin while it waits: training runs beside this.
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
 
-    import math
     import threading
     import time
     from concurrent.futures import ThreadPoolExecutor
@@ -249,8 +248,11 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
             loading = pool.submit(load_prompts, arguments, framing, cancelled.is_set)
             import torch
 
+            from audio_file import AudioFormat
             from device import select_device
             from predictor import Predictor
+            from run_log import Progress
+            from takes import lengths, plan, write_midi, write_picture, write_takes
 
             torch.set_num_threads(arguments.threads)
             predictor = Predictor.load(arguments.metadata, select_device(arguments.device))
@@ -259,17 +261,10 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
             cancelled.set()  # the pool waits for what it began
             raise
     if arguments.bars:
-        seconds = [arguments.bars * prompt.meter.bar_seconds for prompt in prompts]
-        check_length(f"--bars {arguments.bars}", max(seconds))
-    else:
-        seconds = [arguments.seconds or arguments.frames / framing.frame_rate] * len(prompts)
-    n_frames = arguments.frames or math.ceil(max(seconds) * framing.frame_rate - 1e-6)
+        check_length(f"--bars {arguments.bars}", arguments.bars * max(p.meter.bar_seconds for p in prompts))
+    n_frames, seconds = lengths(framing, prompts, arguments.frames, arguments.seconds, arguments.bars)
     if arguments.fade > min(seconds):
         raise UserError(f"--fade {arguments.fade:g}: longer than the continuation of {min(seconds):.1f} s")
-
-    from audio_file import AudioFormat
-    from run_log import Progress
-    from takes import plan, write_midi, write_picture, write_takes
 
     if arguments.midi:
         from transcription import Transcriber
@@ -339,23 +334,15 @@ def load_prompts(arguments: argparse.Namespace, framing, cancelled) -> list:
     sound, prompts = (framing.sample_rate, framing.channels, arguments.soundfont), []
     for path in arguments.prompts:
         prompt = load(path, *sound, arguments.start, arguments.stop, cancelled)
-        meter = with_options(arguments, prompt.meter)
+        meter = with_options(prompt.meter, arguments.tempo, arguments.meter)
         if arguments.bars and meter is None:
             raise UserError(f"{path}: has no tempo that bars could be counted in; give it by --tempo")
         prompts.append(dataclasses.replace(prompt, meter=meter))
     if arguments.chords is not None:
-        meter = with_options(arguments, Meter())
+        meter = with_options(Meter(), arguments.tempo, arguments.meter)
         typed = arguments.chords, meter, arguments.key, arguments.instrument
         prompts.append(load_chords(*typed, *sound, name=TYPED, cancelled=cancelled))
     return prompts
-
-
-def with_options(arguments: argparse.Namespace, meter: Meter | None) -> Meter | None:
-    """A prompt's meter, or what the options say instead; None where neither has a tempo."""
-    if meter is None and arguments.tempo is None:
-        return None
-    beats = parse_time_signature(arguments.meter) if arguments.meter else (meter or Meter()).time_signature
-    return Meter(arguments.tempo or meter.tempo, *beats)
 
 
 if __name__ == "__main__":

@@ -38,13 +38,13 @@ class Predictor:
     decay: float | None = None
 
     @classmethod
-    def load(cls, metadata_path, device: torch.device | str = "cpu") -> Predictor:
-        """The newest complete state of a run, also while it trains.
+    def load(cls, metadata_path, device: torch.device | str = "cpu", previous: bool = False) -> Predictor:
+        """The newest complete state of a run, also while it trains, or the one before it.
 
         Raises:
             UserError: metadata or state missing, damaged, foreign or of a newer format.
         """
-        metadata, state = load_run(metadata_path)
+        metadata, state = load_run(metadata_path, previous)
         return cls.from_state(metadata.config, state, device)
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import soundfile
 import torch
 
-from audio_file import AudioFile, AudioFormat
+from audio_file import BLOCK, AudioFile, AudioFormat, comment
 from checkpoint import write_atomic
 from config import FeaturizerConfig
 from errors import UserError
@@ -50,6 +51,22 @@ class Written:
     join: int
 
 
+def lengths(
+    framing: FeaturizerConfig,
+    prompts: Sequence[Prompt],
+    n_frames: int | None = None,
+    seconds: float | None = None,
+    bars: int | None = None,
+) -> tuple[int, list[float]]:
+    """Frames of the longest continuation, and seconds of each: ``n_frames`` of them, ``seconds``, or ``bars`` of its
+    prompt."""
+    if bars:
+        each = [bars * prompt.meter.bar_seconds for prompt in prompts]
+    else:
+        each = [seconds or n_frames / framing.frame_rate] * len(prompts)
+    return n_frames or max(1, math.ceil(max(each) * framing.frame_rate - 1e-6)), each
+
+
 def plan(
     predictor: Predictor,
     prompts: Sequence[Prompt],
@@ -81,6 +98,7 @@ def write_takes(
     fade: float = 0.0,
     loop: bool = False,
     stopped: Callable[[], bool] = lambda: False,
+    heard: Callable[[int, np.ndarray], None] = lambda index, samples: None,
     **sampling,
 ) -> list[Written]:
     """Roll out all takes in one batch, and write their files in memory that does not depend on their length.
@@ -91,6 +109,8 @@ def write_takes(
         only_new: without the prompts.
         fade, loop: as of :meth:`audio_file.AudioFile.finish`.
         stopped: once it is true, the files end with what has been made; their loop is left out.
+        heard: is given, for the take of each index, what of its prompt and then of each block goes into its file,
+            float32 ``[n_samples]`` or ``[2, n_samples]`` at the model's rate, as it is made.
         sampling: temperature, top_k, seed and progress, as of :meth:`predictor.Predictor.stream`.
 
     Raises:
@@ -99,19 +119,24 @@ def write_takes(
     """
     framing, rate, written = predictor.config.featurizer, form.sample_rate, []
     joins = [round(take.waveform.shape[-1] * rate / framing.sample_rate) for take in takes]
-    lengths = [join + round(take.seconds * rate) for join, take in zip(joins, takes, strict=True)]
+    ends = [join + round(take.seconds * rate) for join, take in zip(joins, takes, strict=True)]
     with contextlib.ExitStack() as stack:
         files = []
-        for take, length in zip(takes, lengths, strict=True):
+
+        def write(index: int, samples: np.ndarray):
+            files[index].write(samples)
+            heard(index, samples)
+
+        for i, (take, length) in enumerate(zip(takes, ends, strict=True)):
             take.path.parent.mkdir(parents=True, exist_ok=True)
             files.append(stack.enter_context(AudioFile(take.path, form, framing.sample_rate, length)))
-            files[-1].write(take.waveform[..., :-CROSSFADE].numpy())
+            write(i, take.waveform[..., :-CROSSFADE].numpy())
         skipped = [max(0, CROSSFADE - take.waveform.shape[-1]) for take in takes]  # of prompts shorter than that
         prompts = [take.waveform for take in takes[::n_futures]]
         blocks = predictor.stream(prompts, n_frames, n_futures=n_futures, stopped=stopped, **sampling)
         for block in blocks:
-            for file, samples, skip in zip(files, block.cpu().numpy(), skipped or [0] * len(takes), strict=True):
-                file.write(samples[..., skip:])
+            for i, (samples, skip) in enumerate(zip(block.cpu().numpy(), skipped or [0] * len(takes), strict=True)):
+                write(i, samples[..., skip:])
             skipped = None
         if skipped:
             raise KeyboardInterrupt
@@ -134,6 +159,27 @@ def write_picture(written: Written, config: FeaturizerConfig, title: str):
     seconds, join = (n / framing.sample_rate for n in (written.n_samples, written.join))
     png = columns_png(torch.from_numpy(np.stack(segments)), seconds, framing, title, join or None)
     _write(path.with_suffix(".png"), png)
+
+
+def write_flac(written: Written):
+    """The samples of a WAV file of 16 or 24 bits as FLAC beside it, as :func:`write_takes` would have written them."""
+    source, path = written.take.path, written.take.path.with_suffix(".flac")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with soundfile.SoundFile(os.fsencode(source)) as wav:
+            keywords = {"format": "FLAC", "subtype": wav.subtype}
+            with soundfile.SoundFile(os.fsencode(temporary), "w", wav.samplerate, wav.channels, **keywords) as flac:
+                text = comment(written.take.prompt.meter, written.join / wav.samplerate)
+                if text:
+                    flac.comment = text
+                for block in wav.blocks(BLOCK, dtype="int32"):
+                    flac.write(block)
+        os.replace(temporary, path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        reason = getattr(error, "strerror", None) or "the disk takes no more"
+        raise UserError(f"{path}: cannot be written ({reason}); free some disk space") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_midi(written: Written, transcriber: Transcriber):

@@ -98,13 +98,18 @@ def run(arguments: argparse.Namespace) -> int:
 def lock_run(path: Path):
     """Hold the run for this process: two trainings of one run would overwrite each other."""
     import fcntl
+    import time
 
     handle = open(path, "w")  # noqa: SIM115 - held as long as the run
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        raise UserError(f"{path.parent}: another train.py is training this run; stop it first") from None
+    for wait in (0.1, 0.2, None):  # who looks whether the run is held (the studio) holds it for an instant
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if wait is None:
+                handle.close()
+                raise UserError(f"{path.parent}: another train.py is training this run; stop it first") from None
+            time.sleep(wait)
     return handle
 
 
@@ -122,7 +127,7 @@ class TrainingRun:
         torch.set_num_threads(arguments.threads or n_usable_cores())
         self.device = select_device(arguments.device)
         keep_freed_memory()
-        self.stop_signal, self.slimmed = 0, False
+        self.stop_signal, self.slimmed, self.seconds_left = 0, False, 0.0
         self.calibrated, self.calibration_seconds = 0.0, 0.0  # when last, and how long it took
         path, state = arguments.metadata, None
         exists = path.exists() and not arguments.force
@@ -263,6 +268,7 @@ class TrainingRun:
                             "frames_per_second": speed,
                             "audio_seconds_per_second": speed / framing.frame_rate,
                             "seconds": trainer.seconds,
+                            "seconds_left": self.seconds_left,
                             "skipped": trainer.n_skipped,
                         },
                     )
@@ -293,6 +299,7 @@ class TrainingRun:
             left = elapsed / n_steps * (arguments.steps - trainer.step)
         else:
             fraction, left = trainer.seconds / (60 * arguments.minutes), 60 * arguments.minutes - trainer.seconds
+        self.seconds_left = max(0.0, left)
         audio = speed / self.metadata.config.featurizer.frame_rate
         text = f"step {trainer.step}, loss {loss:.3f}, {speed:,.0f} frames/s, {audio:,.0f} audio-s/s"
         self.progress.update(fraction, left, text)
@@ -323,7 +330,9 @@ class TrainingRun:
             previous_state(path).unlink(missing_ok=True)
             self.slimmed = True
         self.progress.say(f"saved step {state.info['step']}: {path}")
-        self.log.scalars(self.trainer.step, {"held_out_loss": self.trainer.held_out_loss(self.held_out)})
+        left = 0.0 if self.finished() else self.seconds_left
+        loss = self.trainer.held_out_loss(self.held_out)
+        self.log.scalars(self.trainer.step, {"held_out_loss": loss, "seconds_left": left})
         if not self.arguments.no_preview:
             self.preview(state)
 

@@ -1,0 +1,266 @@
+"""``python -m studio.worker``: the child process that rolls out, one job after another.
+
+It reads a JSON object a line, and answers with lines of ``{"id": ..., "event": ...}``: ``begun``, ``progress``, then
+``done`` or ``error``. It runs in one thread at a low priority, so that a training beside it hardly notices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+import traceback
+from collections import OrderedDict
+from pathlib import Path
+
+from errors import UserError
+from studio.job import MAX_SECONDS, MAX_TOTAL, Job, sentence
+
+NICE = 10  # a tenth of a busy core: enough to be heard as it is made, and a training keeps its pace
+MAX_MODELS = 2  # kept in memory
+N_PEAKS = 600  # columns of the picture of a waveform
+BITS = 24
+
+
+class Models:
+    """Predictors, each loaded once as long as its files are the same."""
+
+    def __init__(self):
+        self.loaded: OrderedDict = OrderedDict()
+
+    def get(self, path: Path, previous: bool):
+        """The newest complete state of a run, or the one before it."""
+        from checkpoint import previous_state, read_metadata
+        from predictor import Predictor
+
+        place = read_metadata(path).resolve("state")
+        key = (path, previous, identity(path), identity(previous_state(place) if previous else place))
+        if key not in self.loaded:
+            self.loaded[key] = Predictor.load(path, previous=previous)
+            while len(self.loaded) > MAX_MODELS:
+                self.loaded.popitem(last=False)
+        self.loaded.move_to_end(key)
+        return self.loaded[key]
+
+
+def identity(path: Path) -> tuple:
+    """Changes whenever a file is replaced; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class Listening:
+    """What has been made so far, for who plays it meanwhile: 16-bit samples in ``K.pcm``, and peaks.
+
+    Args:
+        files: one for each take.
+        n_samples: of each take, at most.
+        channels: of each, 1 or 2.
+    """
+
+    def __init__(self, files: list[Path], n_samples: int, channels: int):
+        import numpy as np
+
+        self.files = [open(path, "wb", buffering=0) for path in files]  # noqa: SIM115
+        self.n_samples, self.channels = n_samples, channels
+        self.size = max(1, -(-n_samples // N_PEAKS))
+        self.heights = np.zeros((len(files), -(-n_samples // self.size)), np.float32)
+        self.n_done = [0] * len(files)
+
+    def hear(self, index: int, samples):
+        """Add samples of one take. Shape: float32 ``[n]`` or ``[2, n]``"""
+        import numpy as np
+
+        start = self.n_done[index]
+        samples = np.atleast_2d(samples)[:, : self.n_samples - start]
+        place = (start + np.arange(samples.shape[1])) // self.size
+        np.maximum.at(self.heights[index], place, np.abs(samples).max(0))
+        integers = np.rint(32767 * np.clip(samples, -1, 1)).astype("<i2")
+        self.files[index].write(np.ascontiguousarray(integers.T).tobytes())
+        self.n_done[index] = start + samples.shape[1]
+
+    def peaks(self) -> list[list[int]]:
+        """Of each take, up to where it is: 0 to 100 for each of :data:`N_PEAKS` parts of the whole."""
+        rows = zip(self.heights, self.n_done, strict=True)
+        return [[round(100 * min(1.0, float(h))) for h in row[: -(-n // self.size)]] for row, n in rows]
+
+    def close(self):
+        for file in self.files:
+            file.close()
+
+
+def load_prompt(job: Job, framing):
+    """The prompt with the meter that its bars are counted in."""
+    from meter import Meter, with_options
+    from prompt import load, load_chords
+
+    sound = framing.sample_rate, framing.channels, None
+    tempo, beats = job.tempo, job.meter.strip() or None
+    if job.chords.strip():
+        meter = with_options(Meter(), tempo, beats)
+        return load_chords(job.chords, meter, job.key.strip() or None, job.instrument.strip() or None, *sound)
+    prompt = load(job.prompt, *sound, job.start, job.stop)
+    meter = with_options(prompt.meter, tempo, beats)
+    if job.unit == "bars" and meter is None:
+        raise UserError(f"{job.prompt}: has no tempo that bars could be counted in; give a tempo")
+    return dataclasses.replace(prompt, name=job.name, meter=meter)
+
+
+def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
+    """Write the continuations of a job into ``folder``, and tell of them meanwhile."""
+    from audio_file import AudioFormat
+    from takes import lengths, plan, write_picture, write_takes
+
+    predictor = models.get(Path(job.metadata), job.previous)
+    framing, n = predictor.config.featurizer, job.continuations
+    prompt, bars = load_prompt(job, framing), int(job.length) if job.unit == "bars" else None
+    n_frames, seconds = lengths(framing, [prompt], None, None if bars else job.length, bars)
+    if seconds[0] > MAX_SECONDS or n * seconds[0] > MAX_TOTAL:
+        raise UserError(f"{n} x {seconds[0]:.0f} seconds are too much; ask for less.")
+    stem = f"{prompt.name}-next"
+    paths = [folder / (f"{stem}.wav" if n == 1 else f"{stem}-{k}.wav") for k in range(1, n + 1)]
+    takes = plan(predictor, [prompt], paths, seconds)
+    rate, n_prompt = framing.sample_rate, takes[0].waveform.shape[-1]
+    n_samples = n_prompt + round(seconds[0] * rate)
+    live = {"sample_rate": rate, "channels": framing.channels, "n_samples": n_samples}
+    (folder / "live.json").write_text(json.dumps(live))
+    listening = Listening([folder / f"{k}.pcm" for k in range(1, n + 1)], n_samples, framing.channels)
+    say(
+        "begun",
+        step=predictor.step,
+        name=prompt.name,
+        join=n_prompt / rate,
+        seconds=n_samples / rate,
+        peaks=listening.peaks(),
+    )
+    try:
+        written = write_takes(
+            predictor,
+            takes,
+            n,
+            n_frames,
+            AudioFormat("wav", BITS, rate, framing.channels),
+            loop=bars is not None,
+            stopped=stopped,
+            heard=listening.hear,
+            progress=lambda n_done: say("progress", done=n_done / n_frames, peaks=listening.peaks()),
+            temperature=job.temperature,
+            top_k=job.top_k,
+            seed=job.seed,
+        )
+    finally:
+        listening.close()
+    results = []
+    for k, one in enumerate(written, 1):
+        number = f", {k} of {n}" * (n > 1)
+        write_picture(one, framing, f"{prompt.name}, step {predictor.step}, seed {job.seed}{number}")
+        meter = None if prompt.meter is None else dataclasses.astuple(prompt.meter)
+        results.append(
+            {"file": one.take.path.name, "n_samples": one.n_samples, "n_new": one.n_new, "join": one.join}
+            | {"meter": meter, "name": prompt.name}
+        )
+    stopped_early = min(one.n_samples for one in written) < n_samples
+    live["n_samples"] = min(one.n_samples for one in written)
+    (folder / "live.json").write_text(json.dumps(live))
+    (folder / "results.json").write_text(json.dumps(results))
+    return {
+        "step": predictor.step,
+        "join": n_prompt / rate,
+        "seconds": live["n_samples"] / rate,
+        "files": [result["file"] for result in results],
+        "peaks": listening.peaks(),
+        "stopped": stopped_early,
+    }
+
+
+def render(folder: Path, index: int, form: str) -> dict:
+    """Another form of a result: ``flac`` or ``mid``, beside its WAV file."""
+    from meter import Meter
+    from prompt import Prompt
+    from takes import Take, Written, write_flac, write_midi
+
+    result = json.loads((folder / "results.json").read_text())[index]
+    meter = None if result["meter"] is None else Meter(*result["meter"])
+    take = Take(folder / result["file"], Prompt(result["name"], None, meter), None, 0.0)
+    written = Written(take, result["n_samples"], result["n_new"], result["join"])
+    path = take.path.with_suffix(f".{form}")
+    if not path.exists() and form == "flac":
+        write_flac(written)
+    elif not path.exists():
+        from transcription import Transcriber
+
+        write_midi(written, Transcriber())
+    return {"file": path.name}
+
+
+def answer(models: Models, request: dict, say, stopped):
+    """Do what a request asks; every end of it is said."""
+    folder = Path(request["folder"])
+    private = {f"{folder}/": ""}
+    try:
+        if request["do"] == "render":
+            say("done", **render(folder, request["index"], request["form"]))
+            return
+        job = Job(**request["job"])
+        private |= {f"{Path(job.metadata).parent}/": ""}
+        if job.prompt is not None:
+            private = {job.prompt: Path(job.prompt).name, **private}
+        say("done", **roll_out(models, job, folder, say, stopped))
+    except UserError as error:
+        say("error", text=sentence(str(error), private))
+    except KeyboardInterrupt:
+        say("error", text="Stopped before there was anything to hear.")
+    except OSError as error:
+        traceback.print_exc()
+        say("error", text=f"A file could not be used ({error.strerror}); see the server's log.")
+    except Exception:  # a mistake of ours must not end the studio
+        traceback.print_exc()
+        say("error", text="The rollout failed; the server's log says why.")
+
+
+def main() -> int:
+    os.nice(NICE)
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nobody else writes between the lines
+    requests: list[dict] = []
+    wanted, stops = threading.Condition(), set()
+
+    def listen():
+        for line in sys.stdin:
+            request = json.loads(line)
+            with wanted:
+                if request["do"] == "stop":
+                    stops.add(request["id"])
+                else:
+                    requests.append(request)
+                wanted.notify()
+        os._exit(0)  # the server is gone
+
+    threading.Thread(target=listen, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+    import takes  # noqa: F401 - the first job need not wait for it
+
+    models = Models()
+    while True:
+        with wanted:
+            wanted.wait_for(lambda: requests)
+            request = requests.pop(0)
+        number = request["id"]
+
+        def say(event: str, number=number, **fields):
+            out.write(json.dumps({"id": number, "event": event, **fields}) + "\n")
+            out.flush()
+
+        answer(models, request, say, lambda number=number: number in stops)
+        stops.discard(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""The studio in a real browser: Chromium, driven by Playwright, on a desk and on a phone."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import PROMPT, ROOT, run, start_training, wait_for
+
+pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
+httpx = pytest.importorskip("httpx")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-browser.txt)")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser is installed (apt-get install chromium)")
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+SLOW = 120_000  # ms: other programs may take both cores
+AUDIO = """(player) => [...document.querySelectorAll(player + ' audio')].map(
+    (a) => ({id: a.dataset.id, time: a.currentTime, paused: a.paused, muted: a.muted, src: a.currentSrc}))"""
+LOUDNESS = """async (player) => {
+    const audio = [...document.querySelectorAll(player + ' audio')].find((a) => !a.paused);
+    const context = new AudioContext();
+    const analyser = context.createAnalyser(), samples = new Float32Array(analyser.fftSize);
+    context.createMediaStreamSource(audio.captureStream()).connect(analyser);
+    await new Promise((done) => setTimeout(done, 700));
+    analyser.getFloatTimeDomainData(samples);
+    return Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / samples.length);
+}"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def studio(metadata, *arguments, **environment):
+    """A running studio; its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "studio", "--metadata", metadata, "--port", port, *arguments]
+    process = subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **environment})
+    address = f"http://127.0.0.1:{port}"
+
+    def answers():
+        assert process.poll() is None
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(address, timeout=60).status_code == 200
+
+    try:
+        wait_for(answers)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_run, tmp_path_factory):
+    """Metadata of the repository's model and of a tiny run."""
+    folder = tmp_path_factory.mktemp("studio") / "metadata"
+    shutil.copytree(ROOT / "metadata", folder, ignore=shutil.ignore_patterns("pcm-*", "demo*"))
+    for path in folder.iterdir():
+        if path.name not in ("chorales", "chorales.json"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(tiny_run.parent / "tiny", folder / "tiny")
+    shutil.copy(tiny_run, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with studio(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=options)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def visit(browser, address, size=DESK):
+    """A page of a new visitor, which must ask no other host for anything, and say no error."""
+    context = browser.new_context(viewport=size, accept_downloads=True)
+    page = context.new_page()
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(SLOW)
+    page.goto(address)
+    page.wait_for_selector("#continue-go")
+    yield page
+    context.close()
+    foreign = [url for url in asked if not url.startswith((address, "data:", f"blob:{address}"))]
+    assert asked and not foreign and not errors
+
+
+def press_continue(page, file=PROMPT, length="5", model="tiny"):
+    """Drop a file, and go on from it."""
+    page.click("#continue-model input")
+    page.get_by_role("option", name=model).click()
+    if file is not None:
+        page.set_input_files("#continue-file input[type=file]", str(file))
+        page.locator("#continue-file").get_by_text(Path(file).suffix, exact=True).wait_for()
+    page.fill("#continue-length input", length)
+    page.click("#continue-go")
+
+
+def playing(page, player):
+    """The one track that is heard."""
+    heard = [audio for audio in page.evaluate(AUDIO, player) if not audio["paused"] and not audio["muted"]]
+    assert len(heard) <= 1
+    return heard[0] if heard else None
+
+
+def wait_until_it_plays(page, player):
+    wait_for(lambda: (playing(page, player) or {"time": 0})["time"] > 0)
+    first = playing(page, player)["time"]
+    wait_for(lambda: playing(page, player)["time"] > first + 0.3)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_continue(browser, address, folder, tmp_path, size):
+    with visit(browser, address, size) as page:
+        press_continue(page, model="chorales")
+        page.wait_for_selector("#continue-status progress")
+        wait_until_it_plays(page, "#continue-player")
+        assert page.evaluate(LOUDNESS, "#continue-player") > 1e-3
+        page.wait_for_selector("#continue-player a")
+        assert page.is_visible("#continue-player canvas") and page.is_visible("#continue-player img")
+        page.wait_for_function("document.querySelector('#continue-player img').naturalWidth > 500")
+        assert "chorales, step 1488, seed 0" in page.inner_text("#continue-player")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="WAV").click()
+        download.value.save_as(tmp_path / "page.wav")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    result = run("predict.py", folder / "chorales.json", PROMPT, "--seconds", 5, "-o", tmp_path / "command.wav")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "page.wav").read_bytes() == (tmp_path / "command.wav").read_bytes()
+
+
+def test_it_plays_before_the_end_and_stops(browser, address):
+    with visit(browser, address) as page:
+        press_continue(page, None, "600")
+        wait_until_it_plays(page, "#continue-player")
+        assert page.is_visible("#continue-status progress")
+        page.click("#continue-stop")
+        page.get_by_text("Stopped here.").wait_for()
+        wait_until_it_plays(page, "#continue-player")
+        page.wait_for_selector("#continue-player a")
+
+
+def test_again_and_vary(browser, address):
+    with visit(browser, address) as page:
+        press_continue(page, None, "1")
+        for button, n in (("again", 2), ("vary", 3)):
+            page.wait_for_function(f"document.querySelectorAll('#continue-player input[type=radio]').length >= {n - 1}")
+            page.get_by_text(" s in ").wait_for()
+            page.click(f"#continue-{button}")
+            page.wait_for_function(f"document.querySelectorAll('#continue-player input[type=radio]').length == {n}")
+        labels = page.inner_text("#continue-player .player-tracks").splitlines()
+        seeds = [label.split("seed ")[1] for label in labels if "seed" in label]
+        assert seeds[1:] == ["0", "0"] and seeds[0] != "0"
+
+
+def test_compare_switches_at_the_same_position(browser, address):
+    with visit(browser, address) as page:
+        page.get_by_role("tab", name="Compare").click()
+        wait_for(lambda: [page.input_value(f"#compare-{x} input") for x in "AB"][1].startswith("tiny"))
+        page.fill("#compare-length input", "2")
+        page.click("#compare-go")
+        page.get_by_text("Switch with A/B").wait_for()
+        wait_until_it_plays(page, "#compare-player")
+        before = playing(page, "#compare-player")
+        page.click("#compare-player .player-flip")
+        wait_for(lambda: (playing(page, "#compare-player") or before)["id"] != before["id"])
+        first, second = sorted(page.evaluate(AUDIO, "#compare-player"), key=lambda audio: audio["paused"], reverse=True)
+        assert first["paused"] and -0.1 < second["time"] - first["time"] < 5
+        assert page.locator("#compare-player figure").count() == 2
+
+
+def test_the_keyboard_is_enough(browser, address):
+    with visit(browser, address) as page:
+        reached = set()
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("document.activeElement.id || document.activeElement.innerText"))
+            if page.evaluate("document.activeElement.id") == "continue-go":
+                break
+        assert {"Continue", "continue-go"} <= reached
+        page.keyboard.press("Enter")
+        wait_until_it_plays(page, "#continue-player")
+        page.focus("#continue-player .player-play")
+        page.keyboard.press("Space")
+        wait_for(lambda: playing(page, "#continue-player") is None)
+        page.focus("#continue-player .player-seek")
+        position = page.evaluate(AUDIO, "#continue-player")[0]["time"]
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate(AUDIO, "#continue-player")[0]["time"] > position
+
+
+def test_errors_are_sentences_on_the_page(browser, address, tmp_path):
+    (tmp_path / "broken.mid").write_bytes(b"MThd no score at all")
+    with visit(browser, address) as page:
+        press_continue(page, tmp_path / "broken.mid")
+        page.wait_for_selector("#continue-status [role=alert]")
+        text = page.inner_text("#continue-status")
+        assert text.startswith("broken.mid: ") and "Traceback" not in text and "/" not in text
+        page.fill("#continue-length input", "5000")
+        page.click("#continue-go")
+        page.get_by_text("must be 0.1 to 600").or_(page.get_by_text("greater than maximum")).first.wait_for()
+
+
+def test_it_can_be_installed(browser, address):
+    manifest = httpx.get(f"{address}/manifest.json").json()
+    assert manifest["name"] == "nextframe studio" and manifest["display"] == "standalone"
+    assert {icon["sizes"] for icon in manifest["icons"]} == {"192x192", "512x512"}
+    assert all(httpx.get(address + icon["src"]).content[:4] == b"\x89PNG" for icon in manifest["icons"])
+    with visit(browser, address) as page:
+        errors = page.context.new_cdp_session(page).send("Page.getInstallabilityErrors")["installabilityErrors"]
+        assert [error["errorId"] for error in errors if error["errorId"] != "in-incognito"] == []
+
+
+def test_a_training_is_seen_while_it_runs(browser, address, folder, recordings):
+    training = start_training(recordings, folder / "live.json", "--minutes", 10, "--save-every", 4)
+    try:
+        with visit(browser, address) as page:
+            page.get_by_role("tab", name="Runs").click()
+            card = page.locator(".run").filter(has_text="live")
+            card.get_by_text("training now").wait_for()
+            card.get_by_text("loss", exact=True).wait_for()
+
+            def numbers():
+                words = card.inner_text().split("\n")
+                return [words[words.index(name) + 1] for name in ("step", "loss", "time left")]
+
+            first = numbers()
+            wait_for(lambda: all(a != b for a, b in zip(first, numbers(), strict=True)))
+            page.get_by_role("tab", name="Previews").click()
+            previews = folder / "live" / "previews"
+            wait_for(lambda: list(previews.glob("*.wav")))
+            page.get_by_label("Run").click()
+            page.get_by_role("option", name="live").click()
+            page.wait_for_selector("#previews-player .player-tracks label")
+            known = set(previews.glob("*.wav"))
+            wait_for(lambda: set(previews.glob("*.wav")) - known)
+            step = int(min(set(previews.glob("*.wav")) - known).stem.split("-")[1])
+            page.get_by_text(f"step {step}", exact=True).first.wait_for(timeout=10_000)
+            page.click("#previews-player .player-play")
+            wait_until_it_plays(page, "#previews-player")
+            training.kill()  # whatever it is doing
+            training.wait()
+            page.get_by_role("tab", name="Runs").click()
+            card.get_by_text("stopped").wait_for()
+            (folder / "live" / "state.safetensors").unlink()
+            card.get_by_text("no state yet").wait_for()
+            (folder / "live.json").write_text("{")
+            card.get_by_text("live.json: damaged").wait_for()
+            (folder / "live.json").unlink()
+            card.wait_for(state="detached")
+            page.get_by_role("tab", name="Continue").click()
+            press_continue(page, None, "1")
+            wait_until_it_plays(page, "#continue-player")
+    finally:
+        training.kill()
+        training.communicate()
+        (folder / "live.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "live", ignore_errors=True)
+
+
+def test_a_password_is_asked_for(browser, folder, tmp_path):
+    with studio(folder, NEXTFRAME_AUTH="me:correct horse") as address:
+        closed = httpx.post(f"{address}/gradio_api/call/continue", json={"data": []})
+        assert closed.status_code == 401 and httpx.get(f"{address}/previews/tiny/12.wav").status_code == 401
+        page = browser.new_context().new_page()
+        page.set_default_timeout(SLOW)
+        page.goto(address)
+        page.get_by_label("username").fill("me")
+        page.get_by_label("password").fill("correct horse")
+        page.get_by_role("button", name="Login").click()
+        page.wait_for_selector("#continue-go")
+        page.context.close()
