@@ -242,10 +242,10 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
     framing = read_metadata(arguments.metadata).config.featurizer
     if arguments.frames:
         check_length(f"--frames {arguments.frames}", arguments.frames / framing.frame_rate)
-    cancelled = threading.Event()
+    cancelled, stop = threading.Event(), Stop()  # an exception would end PyTorch's import with a core dump
     with ThreadPoolExecutor(1) as pool:  # scores are played in a process of their own meanwhile
         try:
-            loading = pool.submit(load_prompts, arguments, framing, cancelled.is_set)
+            loading = pool.submit(load_prompts, arguments, framing, lambda: stop.asked or cancelled.is_set())
             import torch
 
             from audio_file import AudioFormat
@@ -260,6 +260,8 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         except BaseException:
             cancelled.set()  # the pool waits for what it began
             raise
+    if stop.asked:
+        raise KeyboardInterrupt
     if arguments.bars:
         check_length(f"--bars {arguments.bars}", arguments.bars * max(p.meter.bar_seconds for p in prompts))
     n_frames, seconds = lengths(framing, prompts, arguments.frames, arguments.seconds, arguments.bars)
@@ -270,7 +272,7 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         from transcription import Transcriber
 
         transcriber = Transcriber()
-    stop, progress, rolling = Stop(), Progress(), time.monotonic()
+    progress, rolling = Progress(), time.monotonic()
 
     def frames_done(n_done: int):
         left = (time.monotonic() - rolling) / n_done * (n_frames - n_done)
