@@ -152,7 +152,7 @@ class AudioFile:
                     block = block * _fade(first - start, len(block), n, fade * form.sample_rate)
                 if form.bits == 16:  # libsndfile rounds down
                     block = np.rint(32768 * block + _dither(first, len(block), self._n_kept)).astype(np.int16)
-                elif form.bits == 24:  # of WAV, too, and not of FLAC
+                elif form.bits == 24:  # it rounds to nearest for FLAC only
                     block = np.rint(np.float32(1 << 23) * block).astype(np.int32) << 8
                 block = np.ascontiguousarray(np.broadcast_to(block, (len(block), form.channels)))
                 file.write(block)

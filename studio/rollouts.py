@@ -28,11 +28,11 @@ class Rollout:
         UserError: the rollout failed; the message is a sentence.
     """
 
-    def __init__(self, number: int, request: dict, listened: bool):
+    def __init__(self, number: int, request: dict):
         self.number, self.request = number, request
         self.messages: queue.SimpleQueue = queue.SimpleQueue()
         self.stopped = False
-        self.heard = time.monotonic() if listened else float("inf")
+        self.heard = time.monotonic()
 
     def __iter__(self) -> Iterator[dict]:
         finished = False
@@ -52,11 +52,7 @@ class Rollout:
 
 
 class Rollouts:
-    """The child process and the requests that wait for it.
-
-    Args:
-        threads: of the child; more than one take from a training beside it.
-    """
+    """The child process and the requests that wait for it."""
 
     def __init__(self):
         self._numbers, self._child = itertools.count(1), None
@@ -87,7 +83,7 @@ class Rollouts:
 
     def _submit(self, request: dict) -> Rollout:
         number = next(self._numbers)
-        rollout = Rollout(number, {**request, "id": number}, listened=True)
+        rollout = Rollout(number, {**request, "id": number})
         self._waiting.put(rollout)
         return rollout
 

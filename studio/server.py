@@ -60,7 +60,7 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts, password: Password |
         auth_message="nextframe studio",
         allowed_paths=[],
         favicon_path=str(ICON),
-        show_error=True,
+        show_error=False,  # but for sentences
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         enable_monitoring=False,

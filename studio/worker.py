@@ -120,8 +120,8 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
     framing, n = predictor.config.featurizer, job.continuations
     prompt, bars = load_prompt(job, framing), int(job.length) if job.unit == "bars" else None
     n_frames, seconds = lengths(framing, [prompt], None, None if bars else job.length, bars)
-    if seconds[0] > MAX_SECONDS or n * seconds[0] > MAX_TOTAL:
-        raise UserError(f"{n} x {seconds[0]:.0f} seconds are too much; ask for less.")
+    if bars and (seconds[0] > MAX_SECONDS or n * seconds[0] > MAX_TOTAL):
+        raise UserError(f"{n} x {bars} bars are {n * seconds[0]:.0f} seconds, which is too much; ask for less.")
     stem = f"{prompt.name}-next"
     paths = [folder / (f"{stem}.wav" if n == 1 else f"{stem}-{k}.wav") for k in range(1, n + 1)]
     takes = plan(predictor, [prompt], paths, seconds)

@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -144,25 +143,21 @@ def test_summary_is_that_of_the_state(tiny_run):
 
 def test_looking_does_not_keep_a_trainer_out(tmp_path):
     (tmp_path / "lock").touch()
-    over = threading.Event()
-
-    def look():
-        while not over.is_set():
-            is_held(tmp_path)
-
-    looking = [threading.Thread(target=look) for _ in range(2)]
-    for thread in looking:
-        thread.start()
+    code = (
+        "import sys, time; from pathlib import Path; from studio.runs import is_held\n"
+        "while True: is_held(Path(sys.argv[1])); time.sleep(0.005)"
+    )
+    looking = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     try:
-        for _ in range(20):
+        for _ in range(100):
             lock = lock_run(tmp_path / "lock")
             assert is_held(tmp_path)
             lock.close()
-            time.sleep(0.002)
+            time.sleep(0.01)
+        assert looking.poll() is None
     finally:
-        over.set()
-        for thread in looking:
-            thread.join()
+        looking.kill()
+        looking.wait()
     assert not is_held(tmp_path)
 
 
