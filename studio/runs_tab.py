@@ -88,7 +88,7 @@ def refresh(studio: Studio, seen: dict, run_name, preview_name, *models) -> list
     return [
         news if any(new.values()) else gr.skip(),
         news["cards"] if new["cards"] else gr.skip(),
-        gr.LinePlot(curves(run), visible=bool(run and run.curves.get("loss"))) if new["plot"] else gr.skip(),
+        curves(run) if new["plot"] else gr.skip(),
         news["previews"] if new["previews"] else gr.skip(),
         choice(run_chosen, run_name, names, new["names"]),
         choice(preview_chosen, preview_name, names, new["names"]),

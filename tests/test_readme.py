@@ -1,15 +1,18 @@
 """Every command of the README is run, shortened where it says how long."""
 
+import contextlib
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 import regex
 
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, wait_for
 from prompt import general_midi
 
 # What makes a command short; everything else runs as it stands.
@@ -34,6 +37,7 @@ SHORTER = [
     (r"bench.prompts", "bench.prompts --limit 2"),
     (r"--cases 5000", "--cases 20"),
     (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
+    (r"^make studio$", "make --dry-run studio VENV={venv}"),  # it is started below
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
     (r"^pip install .*", "true"),  # so it does for these
     (r"^source .*", "true"),  # the environment is the one that runs this
@@ -55,7 +59,8 @@ def clone(recordings, tmp_path_factory):
     shutil.copytree(recordings, folder / "recordings")
     shutil.copy(sorted(recordings.iterdir())[0], folder / "recordings" / "song.flac")
     (folder / "venv").mkdir()
-    (folder / "venv" / "installed").touch()
+    for mark in ("installed", "installed-studio"):
+        (folder / "venv" / mark).touch()
     return folder
 
 
@@ -66,18 +71,52 @@ def shortened(command: str, folder) -> str:
     return regex.sub(r"^python ", shlex.quote(sys.executable) + " ", command)
 
 
+@pytest.fixture(scope="module")
+def studio(clone, tmp_path_factory):
+    """The address of a studio of the clone, as ``make studio`` starts it, at another port."""
+    pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "studio", "--port", address.rpartition(":")[2]]
+    process = subprocess.Popen(command, cwd=clone, env={**os.environ, "PYTHONPATH": ""})
+
+    def answers():
+        assert process.poll() is None
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=60) as answer:
+            return answer.status == 200
+
+    try:
+        wait_for(answers)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 @pytest.mark.parametrize("command", commands())
-def test_command(clone, command):
+def test_command(clone, command, request):
     if command.startswith("tensorboard"):
         pytest.importorskip("tensorboard")
         result = subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True)
         assert result.returncode == 0 and list(clone.glob("metadata/*/tensorboard/events*"))
         return
+    if command.startswith("python -m studio"):
+        address = request.getfixturevalue("studio")  # is started by it
+        with urllib.request.urlopen(f"{address}/config", timeout=60) as answer:
+            assert b"nextframe studio" in answer.read()
+        return
+    if command.startswith("curl"):
+        command = command.replace("http://127.0.0.1:7860", request.getfixturevalue("studio"))
     environment = {**os.environ, "PYTHONPATH": ""}
     result = subprocess.run(
         shortened(command, clone), shell=True, cwd=clone, capture_output=True, text=True, timeout=400, env=environment
     )
     assert result.returncode == 0, result.stdout + result.stderr
+    if command.startswith("curl"):
+        asked = "> event.json" in command  # else it has been waited for
+        assert asked or ("event: complete" in result.stdout and "chords-next.wav" in result.stdout)
+        return
     if command == "make demo":
         assert (clone / "out/demo/continuation.wav").stat().st_size > 1e6
         assert "continuation.png" in result.stdout
@@ -87,12 +126,22 @@ def test_command(clone, command):
         assert files and all(file.stat().st_size > 10_000 for file in files)
 
 
+def test_the_program_that_asks_the_studio(clone, studio):
+    (program,) = regex.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), regex.DOTALL)
+    program = program.replace("http://127.0.0.1:7860", studio)
+    result = subprocess.run([sys.executable, "-c", program], cwd=clone, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "prompt-next.flac" in result.stdout and "'seed': 7" in result.stdout
+    assert "chorales finished 1488" in result.stdout
+
+
 def test_options_are_those_of_the_scripts():
     """Each option of the scripts stands in the README, and no other."""
     text = (ROOT / "README.md").read_text()
-    for script in ("train.py", "predict.py"):
-        section = text.split(f"## {script}")[1].split("\n## ")[0]
-        shown = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+    for title, script in (("train.py", "train.py"), ("predict.py", "predict.py"), ("Studio", "-m studio")):
+        section = text.split(f"## {title}")[1].split("\n## ")[0]
+        command = [sys.executable, *script.split(), "--help"]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
         options = set(regex.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
         assert set(regex.findall(r"--[a-z][a-z-]+", section)) == options
 

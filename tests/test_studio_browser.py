@@ -111,7 +111,7 @@ def press_continue(page, file=PROMPT, length="5", model="tiny"):
     page.get_by_role("option", name=model).click()
     if file is not None:
         page.set_input_files("#continue-file input[type=file]", str(file))
-        page.get_by_text(Path(file).name).wait_for()
+        page.locator("#continue-file").get_by_text(Path(file).suffix, exact=True).wait_for()
     page.fill("#continue-length input", length)
     page.click("#continue-go")
 
