@@ -22,7 +22,7 @@ _API = regex.compile(
     r"/gradio_api/(info|openapi\.json|user|login_check|app_id|startup-events|theme\.css|queue/(join|data|status)|reset"
     r"|cancel|upload|upload_progress|heartbeat/\w+|(call|call/v2|run|api)/(continue|runs)(/\w+)?)/?"
 )
-_CALL = regex.compile(r"/gradio_api/(?:queue/join|(?:call|call/v2|run|api)/(\w+))/?")
+_CALL = regex.compile(r"/gradio_api/(?:queue/join|(?:call|run|api)/(\w+))/?")
 _OWN = regex.compile(r"/(results|previews)/[^/]+/[\w.-]+(/[\w.-]+)?")
 _PUBLIC_API = ("/gradio_api/user", "/gradio_api/login_check", "/gradio_api/app_id", "/gradio_api/startup-events")
 _UNBELIEVED = (b"x-forwarded-host", b"x-forwarded-server")  # anybody can send them, and Gradio would link there
