@@ -20,10 +20,12 @@ _OPEN = regex.compile(r"/|/(config|theme\.css|robots\.txt|manifest\.json|favicon
 _ASSETS = regex.compile(r"/(static|assets|svelte)/[\w./@+-]+")
 _API = regex.compile(
     r"/gradio_api/(info|openapi\.json|user|login_check|app_id|startup-events|theme\.css|queue/(join|data|status)|reset"
-    r"|cancel|upload|upload_progress|heartbeat/\w+|(call|call/v2|run|api)/\w+(/\w+)?)/?"
+    r"|cancel|upload|upload_progress|heartbeat/\w+|(call|call/v2|run|api)/(continue|runs)(/\w+)?)/?"
 )
+_CALL = regex.compile(r"/gradio_api/(?:queue/join|(?:call|run|api)/(\w+))/?")
 _OWN = regex.compile(r"/(results|previews)/[^/]+/[\w.-]+(/[\w.-]+)?")
 _PUBLIC_API = ("/gradio_api/user", "/gradio_api/login_check", "/gradio_api/app_id", "/gradio_api/startup-events")
+_UNBELIEVED = (b"x-forwarded-host", b"x-forwarded-server")  # anybody can send them, and Gradio would link there
 _ICON = regex.compile(r"/pwa_icon/(\d+)")
 
 # The browser asks nobody else, whatever a script may want.
@@ -75,11 +77,12 @@ class Guard:
             password is.
         logged_in: of a scope, whether its visitor is; None without a password.
         max_upload: bytes.
+        n_values: how many values each function takes, by its number and by its name.
     """
 
-    def __init__(self, app, files: Path, local: bool, logged_in, max_upload: int):
+    def __init__(self, app, files: Path, local: bool, logged_in, max_upload: int, n_values: dict | None = None):
         self.app, self.root, self.local = app, files, local
-        self.logged_in, self.max_upload = logged_in, max_upload
+        self.logged_in, self.max_upload, self.n_values = logged_in, max_upload, n_values
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
@@ -87,9 +90,10 @@ class Guard:
             return
         if scope["type"] != "http":
             return
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in _UNBELIEVED]}
         refusal = self._refusal(scope)
         if refusal:
-            await PlainTextResponse(refusal[1], refusal[0], HEADERS)(scope, receive, send)
+            await refuse(*refusal)(scope, receive, send)
             return
         upload, n_bytes = scope["path"].startswith("/gradio_api/upload"), 0
 
@@ -101,9 +105,9 @@ class Guard:
 
         if scope["method"] == "POST" and not upload:
             body = await self._body(receive)
-            refusal = (413, "This request is too long.") if body is None else self._body_refusal(body)
+            refusal = (413, "This request is too long.") if body is None else self._body_refusal(scope["path"], body)
             if refusal:
-                await PlainTextResponse(refusal[1], refusal[0], HEADERS)(scope, receive, send)
+                await refuse(*refusal)(scope, receive, send)
                 return
             bounded = replayed(body, receive)
 
@@ -112,6 +116,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if message["status"] == 413:
+                    headers["Connection"] = "close"
             await send(message)
 
         await self.app(scope, bounded, marked)
@@ -154,14 +160,25 @@ class Guard:
                 return None
         return b"".join(parts)
 
-    def _body_refusal(self, body: bytes) -> tuple[int, str] | None:
-        """Gradio opens files, and fetches addresses, that a request names: only those that were uploaded may be."""
-        if not body.lstrip().startswith((b"{", b"[")):
+    def _body_refusal(self, path: str, body: bytes) -> tuple[int, str] | None:
+        """Gradio opens files, and fetches addresses, that a request names: only those that were uploaded may be. And
+        what it says of calls of another shape tells too much."""
+        called = _CALL.fullmatch(path)
+        if not called and not body.lstrip().startswith((b"{", b"[")):
             return None
         try:
             waiting = [json.loads(body)]
         except (ValueError, RecursionError):
             return 400, "This request cannot be read."
+        if called and self.n_values is not None:
+            asked = waiting[0] if isinstance(waiting[0], dict) else {}
+            name = called[1] or asked.get("fn_index")
+            n = self.n_values.get(name) if type(name) in (int, str) else None
+            values = asked.get("data", [])
+            if n is None or (not called[1] and not isinstance(asked.get("session_hash"), str)):
+                return 422, "There is no such function."
+            if not isinstance(values, list) or len(values) != n:
+                return 422, f"This function takes a list of {n} values."
         while waiting:
             value = waiting.pop()
             if isinstance(value, dict):
@@ -174,7 +191,8 @@ class Guard:
         return None
 
     def _is_file(self, path: str) -> bool:
-        return path.startswith(f"{self.root}/") and ".." not in path.split("/")
+        folder, _, name = path.removeprefix(f"{self.root}/").partition("/")
+        return path.startswith(f"{self.root}/") and bool(folder and name) and ".." not in path.split("/")
 
     def _is_known(self, path: str) -> bool:
         file = path.removeprefix("/gradio_api/file=")
@@ -187,6 +205,11 @@ class Guard:
     def _is_public(path: str) -> bool:
         plain = path.rstrip("/") or "/"
         return bool(_OPEN.fullmatch(path) or _ASSETS.fullmatch(path)) or plain in _PUBLIC_API
+
+
+def refuse(status: int, text: str) -> PlainTextResponse:
+    """A refusal; what is too long is not listened to until its end."""
+    return PlainTextResponse(text, status, HEADERS | ({"Connection": "close"} if status == 413 else {}))
 
 
 def replayed(body: bytes, receive):

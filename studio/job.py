@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -70,7 +69,10 @@ class Job:
             if len(getattr(self, name)) > MAX_TEXT:
                 raise UserError(f"The text of {name} is too long.")
         if self.meter.strip():
-            parse_time_signature(self.meter)
+            try:
+                parse_time_signature(self.meter)
+            except UserError as error:
+                raise UserError(sentence(str(error), {})) from None
         start = optional("The start", self.start, 0, 1e6)
         stop = optional("The end", self.stop, 0, 1e6)
         if stop is not None and stop < (start or 0) + 0.1:
@@ -90,7 +92,7 @@ class Job:
 
 def within(what: str, value, low: float, high: float) -> float:
     """A finite number from ``low`` to ``high``; UserError else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # NaN
         raise UserError(f"{what} must be a number.")
     if not low <= value <= high:
         raise UserError(f"{what} must be {low:g} to {high:g}.")

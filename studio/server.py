@@ -60,7 +60,7 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts, password: Password |
         auth_message="nextframe studio",
         allowed_paths=[],
         favicon_path=str(ICON),
-        show_error=False,  # but for sentences
+        show_error=False,  # but for sentences; nobody needs those of Gradio's insides
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         enable_monitoring=False,
@@ -79,7 +79,9 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts, password: Password |
         names = (f"access-token-{inner.cookie_id}", f"access-token-unsecure-{inner.cookie_id}")
         return any(cookies.get(name) in inner.tokens for name in names if cookies.get(name))
 
-    return Guard(app, storage.root, password is None, logged_in if password else None, MAX_UPLOAD)
+    functions = blocks.fns.values()
+    n_values = {key: len(fn.inputs) for fn in functions for key in (fn._id, fn.api_name) if isinstance(key, (int, str))}
+    return Guard(app, storage.root, password is None, logged_in if password else None, MAX_UPLOAD, n_values)
 
 
 def add_routes(app: fastapi.FastAPI, runs: Runs, storage: Storage, rollouts: Rollouts):
@@ -105,7 +107,7 @@ def add_routes(app: fastapi.FastAPI, runs: Runs, storage: Storage, rollouts: Rol
                 f"Larger than {MAX_UPLOAD >> 20} MB; give a smaller file." if large else "No upload that can be read."
             )
             return PlainTextResponse(text, 413 if large else 400)
-        return JSONResponse(files)
+        return JSONResponse(files) if files else PlainTextResponse("No upload that can be read.", 400)
 
     @app.get("/previews/{name}/{file}")
     def preview(name: str, file: str):
