@@ -23,6 +23,7 @@ _API = regex.compile(
     r"|cancel|upload|upload_progress|heartbeat/\w+|(call|call/v2|run|api)/(continue|runs)(/\w+)?)/?"
 )
 _CALL = regex.compile(r"/gradio_api/(?:queue/join|(?:call|run|api)/(\w+))/?")
+_NAMED_CALL = regex.compile(r"/gradio_api/call/v2/(\w+)/?")
 _OWN = regex.compile(r"/(results|previews)/[^/]+/[\w.-]+(/[\w.-]+)?")
 _PUBLIC_API = ("/gradio_api/user", "/gradio_api/login_check", "/gradio_api/app_id", "/gradio_api/startup-events")
 _UNBELIEVED = (b"x-forwarded-host", b"x-forwarded-server")  # anybody can send them, and Gradio would link there
@@ -78,11 +79,15 @@ class Guard:
         logged_in: of a scope, whether its visitor is; None without a password.
         max_upload: bytes.
         n_values: how many values each function takes, by its number and by its name.
+        names: of the values that each named function takes, and whether it can do without.
     """
 
-    def __init__(self, app, files: Path, local: bool, logged_in, max_upload: int, n_values: dict | None = None):
+    def __init__(
+        self, app, files: Path, local: bool, logged_in, max_upload: int, n_values: dict | None = None, names=None
+    ):
         self.app, self.root, self.local = app, files, local
         self.logged_in, self.max_upload, self.n_values = logged_in, max_upload, n_values
+        self.names = names or {}
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
@@ -163,8 +168,8 @@ class Guard:
     def _body_refusal(self, path: str, body: bytes) -> tuple[int, str] | None:
         """Gradio opens files, and fetches addresses, that a request names: only those that were uploaded may be. And
         what it says of calls of another shape tells too much."""
-        called = _CALL.fullmatch(path)
-        if not called and not body.lstrip().startswith((b"{", b"[")):
+        called, named = _CALL.fullmatch(path), _NAMED_CALL.fullmatch(path)
+        if not called and not named and not body.lstrip().startswith((b"{", b"[")):
             return None
         try:
             waiting = [json.loads(body)]
@@ -179,6 +184,14 @@ class Guard:
                 return 422, "There is no such function."
             if not isinstance(values, list) or len(values) != n:
                 return 422, f"This function takes a list of {n} values."
+        if named and self.names:
+            names, asked = self.names.get(named[1]), waiting[0]
+            if names is None or not isinstance(asked, dict):
+                return 422, "There is no such function, or no values for it."
+            missing = [name for name, spare in names.items() if not spare and name not in asked]
+            unknown = [name for name in asked if name not in (*names, "session_hash")]
+            if missing or unknown:
+                return 422, f"This function takes {', '.join(names)}."
         while waiting:
             value = waiting.pop()
             if isinstance(value, dict):

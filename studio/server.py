@@ -81,7 +81,11 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts, password: Password |
 
     functions = blocks.fns.values()
     n_values = {key: len(fn.inputs) for fn in functions for key in (fn._id, fn.api_name) if isinstance(key, (int, str))}
-    return Guard(app, storage.root, password is None, logged_in if password else None, MAX_UPLOAD, n_values)
+    names = {
+        name.strip("/"): {value["parameter_name"]: value["parameter_has_default"] for value in endpoint["parameters"]}
+        for name, endpoint in blocks.get_api_info()["named_endpoints"].items()
+    }
+    return Guard(app, storage.root, password is None, logged_in if password else None, MAX_UPLOAD, n_values, names)
 
 
 def add_routes(app: fastapi.FastAPI, runs: Runs, storage: Storage, rollouts: Rollouts):
