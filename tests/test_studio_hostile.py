@@ -295,6 +295,17 @@ def test_calls_of_another_shape(visitor, home):
     for index in (-1, 999, "x", 1.5, 2**70, None):
         body = {"data": [], "fn_index": index, "session_hash": "nobody"}
         visitor.ask("POST", "/gradio_api/queue/join", json=body)
+    named = "/gradio_api/call/v2/continue"
+    for body in (
+        {},
+        {"prompt": None, "evil": 1},
+        [],
+        7,
+        {"chords": "C", "fn_index": 0},
+        {"prompt": {"path": "/etc/passwd"}},
+    ):
+        assert visitor.ask("POST", named, json=body)[0] in (403, 422), body
+    assert visitor.ask("POST", "/gradio_api/call/v2/nothing", json={})[0] in (404, 422)
     expect(visitor, len(visitor.answers) - n)
     assert visitor.ask("POST", post, content=b"{" + b" " * (2 << 20), headers=JSON)[0] in (0, 413)
     # Streams end without a word.
