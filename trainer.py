@@ -20,7 +20,7 @@ from featurizer import Featurizer
 from model_definition import build_model
 from predictor import Predictor
 from rollout import GAIN_SHARE
-from voice import decay, fastest
+from voice import decay_slopes, fastest
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
@@ -90,7 +90,7 @@ class Trainer:
         pieces = self._pieces(DECAY_PIECES, round(DECAY_SECONDS * self.config.featurizer.sample_rate))
         if pieces is not None:
             mono = pieces.cpu() if pieces.dim() == 2 else pieces.cpu().mean(1)
-            self.decay = fastest(np.concatenate([decay(piece, featurizer) for piece in mono]))
+            self.decay = fastest(np.concatenate([decay_slopes(piece, featurizer) for piece in mono]))
 
     def _fit_drift(self, featurizer: Featurizer):
         """How far recordings go from a prompt, see :mod:`drift`; unknown where they are too short for it."""

@@ -29,7 +29,7 @@ SOUNDING_DB = 30.0  # below the loudest frame, which count for the envelope
 N_ROUNDS = 4  # from frame to typical frame and back, after which little changes
 
 
-def decay(waveform: torch.Tensor, featurizer: Featurizer) -> np.ndarray:
+def decay_slopes(waveform: torch.Tensor, featurizer: Featurizer) -> np.ndarray:
     """Slopes of all mel bands where they fall, dB/s; their :data:`FASTEST` percent tell the room.
 
     Reverberation bounds how fast a sound can die away, so the fastest decays of a recording are those of its room
@@ -53,7 +53,7 @@ def decay(waveform: torch.Tensor, featurizer: Featurizer) -> np.ndarray:
 
 
 def fastest(slopes: np.ndarray) -> float | None:
-    """The decay that few are faster than, dB/s; None where nothing falls. Shape: ``[n_slopes]`` of :func:`decay`"""
+    """The decay that few are faster than, dB/s; None where nothing falls. Shape: ``[n_slopes]``"""
     return float(np.percentile(slopes, FASTEST)) if len(slopes) else None
 
 
@@ -63,7 +63,7 @@ def fit_room(waveform: torch.Tensor, featurizer: Featurizer, wanted: float) -> f
     low, high = 0, len(ROOMS) - 1
     while low < high:  # longer rooms have slower decays
         middle = (low + high) // 2
-        found = fastest(decay(reverberate(waveform, featurizer.config.sample_rate, ROOMS[middle]), featurizer))
+        found = fastest(decay_slopes(reverberate(waveform, featurizer.config.sample_rate, ROOMS[middle]), featurizer))
         if found is None or found >= wanted:
             high = middle
         else:

@@ -18,7 +18,7 @@ from pathlib import Path
 from errors import UserError
 from studio.job import MAX_SECONDS, MAX_TOTAL, Job, sentence
 
-NICE = 10  # a tenth of a busy core: enough to be heard as it is made, and a training keeps its pace
+NICE = 13  # a twentieth of a busy core: a training, whose threads wait for each other, loses twice that
 MAX_MODELS = 2  # kept in memory
 N_PEAKS = 600  # columns of the picture of a waveform
 BITS = 24

@@ -45,7 +45,7 @@ def bursts(seconds: float) -> torch.Tensor:
 @pytest.mark.parametrize("seconds", [0.6, 1.2])
 def test_decay_of_noise_that_dies_away_is_known(featurizer, seconds):
     """60 dB in the reverberation time; noise alone makes single slopes uncertain by a few dB/s."""
-    slopes = voice.decay(bursts(seconds), featurizer)
+    slopes = voice.decay_slopes(bursts(seconds), featurizer)
     assert np.median(slopes) == pytest.approx(-60 / seconds, rel=0.1)
     assert voice.fastest(slopes) < np.median(slopes)
 
@@ -64,17 +64,17 @@ def test_a_room_has_its_reverberation_time(featurizer):
 
 
 def test_the_room_is_the_shortest_that_is_slow_enough(featurizer, played):
-    dry = voice.fastest(voice.decay(played, featurizer))
+    dry = voice.fastest(voice.decay_slopes(played, featurizer))
     assert voice.fit_room(played, featurizer, dry - 1) == 0
     assert voice.fit_room(played, featurizer, -1.0) == voice.ROOMS[-1]
-    found = {s: voice.fastest(voice.decay(voice.reverberate(played, RATE, s), featurizer)) for s in voice.ROOMS}
+    found = {s: voice.fastest(voice.decay_slopes(voice.reverberate(played, RATE, s), featurizer)) for s in voice.ROOMS}
     wanted = found[0.75] - 0.01
     assert voice.fit_room(played, featurizer, wanted) == min(s for s, value in found.items() if value >= wanted)
 
 
 def test_silence_and_clicks_have_no_decay(featurizer):
-    assert voice.fastest(voice.decay(torch.zeros(1000), featurizer)) is None
-    assert voice.fastest(voice.decay(torch.zeros(RATE), featurizer)) is None
+    assert voice.fastest(voice.decay_slopes(torch.zeros(1000), featurizer)) is None
+    assert voice.fastest(voice.decay_slopes(torch.zeros(RATE), featurizer)) is None
     assert voice.fit_room(torch.zeros(RATE), featurizer, -40.0) == 0
 
 
