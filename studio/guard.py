@@ -20,9 +20,9 @@ _OPEN = regex.compile(r"/|/(config|theme\.css|robots\.txt|manifest\.json|favicon
 _ASSETS = regex.compile(r"/(static|assets|svelte)/[\w./@+-]+")
 _API = regex.compile(
     r"/gradio_api/(info|openapi\.json|user|login_check|app_id|startup-events|theme\.css|queue/(join|data|status)|reset"
-    r"|cancel|upload|upload_progress|heartbeat/\w+|(call|call/v2|run|api)/(continue|runs)(/\w+)?)/?"
+    r"|cancel|upload|upload_progress|heartbeat/\w+|run/predict|(call|call/v2|run|api)/(continue|runs)(/\w+)?)/?"
 )
-_CALL = regex.compile(r"/gradio_api/(?:queue/join|(?:call|run|api)/(\w+))/?")
+_CALL = regex.compile(r"/gradio_api/(?:queue/join|run/predict|(?:call|run|api)/(\w+))/?")
 _NAMED_CALL = regex.compile(r"/gradio_api/call/v2/(\w+)/?")
 _OWN = regex.compile(r"/(results|previews)/[^/]+/[\w.-]+(/[\w.-]+)?")
 _PUBLIC_API = ("/gradio_api/user", "/gradio_api/login_check", "/gradio_api/app_id", "/gradio_api/startup-events")
