@@ -19,9 +19,9 @@ from errors import UserError, exit_status
 SCORE_SECONDS = 10.0
 
 
-def score_prompts(n: int, sample_rate: int, channels: int) -> list:
-    """The first :data:`SCORE_SECONDS` of n scores, float32 ``[n_samples]`` or ``[2, n_samples]``; those that are
-    shorter, or refused, give way to the next."""
+def score_prompts(n: int, sample_rate: int) -> list:
+    """The first :data:`SCORE_SECONDS` of n scores, float32 ``[n_samples]``; those that are shorter, or refused, give
+    way to the next."""
     import numpy as np
 
     from prompt import load_prompt
@@ -31,17 +31,17 @@ def score_prompts(n: int, sample_rate: int, channels: int) -> list:
         for i in np.linspace(0, len(paths), count, endpoint=False).astype(int) + 1:
             for path in (paths[(i + j) % len(paths)] for j in range(len(paths))):
                 try:
-                    waveform = load_prompt(path, sample_rate, channels)[..., :n_samples]
+                    waveform = load_prompt(path, sample_rate)[:n_samples]
                 except UserError:
                     continue
-                if waveform.shape[-1] == n_samples and np.abs(waveform).max() > 0.01:
+                if len(waveform) == n_samples and np.abs(waveform).max() > 0.01:
                     waveforms.append(waveform)
                     break
     return waveforms
 
 
 def continued(predictor, prompts: list, seconds: float, n_before: int, seed: int):
-    """The last ``n_before`` samples of each prompt and what follows ``[n, n_samples]``; stereo is mixed down."""
+    """The last ``n_before`` samples of each prompt and what follows ``[n, n_samples]``."""
     import torch
 
     from bench.sound import BATCH
@@ -50,67 +50,53 @@ def continued(predictor, prompts: list, seconds: float, n_before: int, seed: int
     framing, rows = predictor.config.featurizer, []
     for i in range(0, len(prompts), BATCH):
         part = prompts[i : i + BATCH]
-        blocks = list(predictor.stream(part, math.ceil(seconds * framing.frame_rate), seed=seed + i))
-        for j, waveform in enumerate(part):
-            whole = rejoin(waveform[..., -n_before:], [block[j].cpu() for block in blocks])
-            rows.append(whole if framing.channels == 1 else whole.mean(0))
-    return torch.stack(rows)[:, : n_before + round(seconds * framing.sample_rate)]
+        blocks = predictor.stream(part, math.ceil(seconds * framing.frame_rate), seed=seed + i)
+        rows.append(rejoin(torch.stack([prompt[-n_before:] for prompt in part]), list(blocks)))
+    return torch.cat(rows)[:, : n_before + round(seconds * framing.sample_rate)]
 
 
 def measure(arguments: argparse.Namespace, say) -> list[tuple]:
-    """Rows of the table, and its header."""
+    """Rows of the table."""
     import numpy as np
     import torch
 
-    import metrics
     from bench.musicnn import MusiCNN
     from bench.protocol import embed_all, make_protocol
+    from bench.sound import measure_row
     from checkpoint import read_metadata
     from corpus import open_corpus
+    from metrics import frechet_distance
     from predictor import Predictor
 
     m = read_metadata(arguments.metadata)
-    rate, channels = m.config.featurizer.sample_rate, m.config.featurizer.channels
-    if channels != 1:
+    rate = m.config.featurizer.sample_rate
+    if m.config.featurizer.channels != 1:
         raise UserError(f"{arguments.metadata}: is of a stereo model; give one of a mono model")
-    corpus = open_corpus(
-        arguments.recordings, m.resolve("store"), rate, include=m.include, skip=[m.resolve("state").parent]
+    skip = [m.resolve("state").parent]
+    corpus = open_corpus(arguments.recordings, m.resolve("store"), rate, include=m.include, skip=skip)
+    seconds, seed = arguments.seconds, arguments.seed
+    p = make_protocol(
+        corpus, m.config.training.hold_out, MusiCNN(), None, arguments.prompts, seconds, seconds, seed, say
     )
-    hold_out, n = m.config.training.hold_out, arguments.prompts
-    p = make_protocol(corpus, hold_out, MusiCNN(), None, n, arguments.seconds, arguments.seconds, arguments.seed, say)
     predictor = Predictor.load(m.path)
-    say(f"playing {n} scores")
-    played = [torch.from_numpy(waveform) for waveform in score_prompts(n, rate, channels)]
+    say(f"playing {len(p.real)} scores")
+    played = [torch.from_numpy(waveform) for waveform in score_prompts(len(p.real), rate)]
     kinds = {
         "recordings": [predictor.match_level(x) for x in p.real[:, : p.n_prompt]],
         "scores, --voice plain": [predictor.match_level(x) for x in played],
         "scores, --voice corpus": [predictor.in_voice(x) for x in played],
     }
-    real = metrics.frechet_distance(p.reference, np.concatenate(p.real_embeddings))
+    real = frechet_distance(p.reference, np.concatenate(p.real_embeddings))
     rows = [("real, what follows", "", f"{real:.1f}", *[""] * 4)]
     for name, prompts in kinds.items():
         say(f"{name}: {len(prompts)} prompts go on")
-        whole = continued(predictor, prompts, arguments.seconds, p.n_prompt, arguments.seed).numpy()
-        before = embed_all(p.network, torch.stack(prompts), rate)
-        after = embed_all(p.network, whole[:, p.n_prompt :], rate)
-
-        def distance(indices, after=after):
-            return metrics.frechet_distance(p.reference, np.concatenate(after[indices]))
-
-        fad, (low, high) = (
-            distance(np.arange(len(after))),
-            metrics.bootstrap_interval(distance, len(after), 100, arguments.seed, centre=True),
-        )
-        joins = [metrics.join_figures(w, p.n_prompt, rate) for w in whole]
-        levels = np.abs([join["level_step"] for join in joins])
-        groups = np.repeat(p.groups, after.shape[1])
-        told = metrics.classifier_accuracy(
-            np.concatenate(p.real_embeddings), np.concatenate(after), groups, groups, arguments.seed
-        )
+        row = measure_row(p, name, continued(predictor, prompts, seconds, p.n_prompt, seed), music=False)
+        before = frechet_distance(p.reference, np.concatenate(embed_all(p.network, torch.stack(prompts), rate)))
+        low, high = row["fad_interval"]
         rows.append((
-            name, f"{metrics.frechet_distance(p.reference, np.concatenate(before)):.1f}",
-            f"{fad:.1f} ({low:.1f} to {high:.1f})", f"{100 * told:.0f} %", f"{np.median(levels):.1f} dB",
-            f"{100 * np.mean(levels <= 2):.0f} %", f"{100 * np.mean([join['step'] <= 1 for join in joins]):.0f} %",
+            name, f"{before:.1f}", f"{row['fad']:.1f} ({low:.1f} to {high:.1f})", f"{100 * row['classifier']:.0f} %",
+            f"{row['join_level_median']:.1f} dB", f"{100 * row['join_level_within_2db']:.0f} %",
+            f"{100 * row['join_smooth']:.0f} %",
         ))  # fmt: skip
     return rows
 

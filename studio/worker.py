@@ -18,7 +18,7 @@ from pathlib import Path
 from errors import UserError
 from studio.job import MAX_SECONDS, MAX_TOTAL, Job, sentence
 
-NICE = 13  # a twentieth of a busy core: a training, whose threads wait for each other, loses twice that
+NICE = 13  # about a twentieth of a busy core, by the scheduler's weights: a training goes first
 MAX_MODELS = 2  # kept in memory
 N_PEAKS = 600  # columns of the picture of a waveform
 BITS = 24

@@ -1,8 +1,11 @@
 """Shared inputs: real chorales played by the demo's synthesizer, a tiny configuration, a tiny run."""
 
+import contextlib
 import copy
 import dataclasses
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -86,6 +89,30 @@ def without_noise(model):
     model = copy.deepcopy(model)
     model.config = dataclasses.replace(model.config, input_noise=0.0)
     return model
+
+
+@contextlib.contextmanager
+def running_studio(metadata, *arguments, log=None, **environment):
+    """A studio that answers: its address. What it says on stderr goes to the file ``log``."""
+    import httpx
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "studio", "--metadata", metadata, "--port", address.rpartition(":")[2], *arguments]
+    process = subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **environment}, stderr=log)
+
+    def answers():
+        assert process.poll() is None
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(address, timeout=60).status_code == 200
+
+    try:
+        wait_for(answers)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 def wait_for(condition, timeout=120):

@@ -1,17 +1,12 @@
 """The studio in a real browser: Chromium, driven by Playwright, on a desk and on a phone."""
 
 import contextlib
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import PROMPT, ROOT, run, start_training, wait_for
+from conftest import PROMPT, ROOT, run, running_studio, start_training, wait_for
 
 pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
 httpx = pytest.importorskip("httpx")
@@ -33,33 +28,6 @@ LOUDNESS = """async (player) => {
 }"""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def studio(metadata, *arguments, **environment):
-    """A running studio; its address."""
-    port = free_port()
-    command = [sys.executable, "-m", "studio", "--metadata", metadata, "--port", port, *arguments]
-    process = subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **environment})
-    address = f"http://127.0.0.1:{port}"
-
-    def answers():
-        assert process.poll() is None
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(address, timeout=60).status_code == 200
-
-    try:
-        wait_for(answers)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
 @pytest.fixture(scope="module")
 def folder(tiny_run, tmp_path_factory):
     """Metadata of the repository's model and of a tiny run."""
@@ -75,7 +43,7 @@ def folder(tiny_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    with studio(folder) as address:
+    with running_studio(folder) as address:
         yield address
 
 
@@ -279,7 +247,7 @@ def test_a_training_is_seen_while_it_runs(browser, address, folder, recordings):
 
 
 def test_a_password_is_asked_for(browser, folder, tmp_path):
-    with studio(folder, NEXTFRAME_AUTH="me:correct horse") as address:
+    with running_studio(folder, NEXTFRAME_AUTH="me:correct horse") as address:
         closed = httpx.post(f"{address}/gradio_api/call/continue", json={"data": []})
         assert closed.status_code == 401 and httpx.get(f"{address}/previews/tiny/12.wav").status_code == 401
         page = browser.new_context().new_page()

@@ -5,17 +5,14 @@ import io
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import regex
 
-from conftest import PROMPT, ROOT, wait_for
+from conftest import PROMPT, ROOT, running_studio
 
 pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
 httpx = pytest.importorskip("httpx")
@@ -91,12 +88,6 @@ def refused(status: int, text: str, words: bool = False) -> bool:
     return bool(said) or (said is None and not words)  # None: Gradio's own refusals tell no more
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def home(tiny_run, tmp_path_factory) -> Path:
     """Where the studio lives: ``metadata`` and ``tmp``, with secrets beside them."""
@@ -111,23 +102,11 @@ def home(tiny_run, tmp_path_factory) -> Path:
 
 @contextlib.contextmanager
 def started(home: Path, *arguments):
-    port = free_port()
-    command = [sys.executable, "-m", "studio", "--metadata", home / "metadata", "--port", port, *arguments]
-    environment = {**os.environ, "TMPDIR": str(home / "tmp")}
-    with open(home / "log", "a") as log:
-        process = subprocess.Popen([str(c) for c in command], cwd=ROOT, env=environment, stderr=log)
-
-    def answers():
-        assert process.poll() is None
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"http://127.0.0.1:{port}/", timeout=60).status_code == 200
-
-    try:
-        wait_for(answers)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    with (
+        open(home / "log", "a") as log,
+        running_studio(home / "metadata", *arguments, log=log, TMPDIR=str(home / "tmp")) as address,
+    ):
+        yield int(address.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
