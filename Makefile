@@ -41,7 +41,7 @@ $(VENV)/installed-browser: $(VENV)/installed-studio requirements-browser.txt
 	touch $@
 
 test: $(VENV)/installed-metrics $(VENV)/installed-browser
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -62,37 +62,43 @@ def ask(client, seed: int, seconds: float) -> tuple[str, str]:
     return "result", hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def visitors(metadata: Path, scratch: Path, n: int, requests: int, seconds: float) -> list[tuple]:
-    """Rows about ``n`` visitors who ask at once, each for ``requests`` rollouts of ``seconds``."""
+def visitors(metadata: Path, scratch: Path, n: int, requests: int, seconds: float, waves: int) -> list[tuple]:
+    """Rows about ``n`` visitors who ask at once, each for ``requests`` rollouts of ``seconds``; then others do."""
     with studio(metadata) as (address, process):
         one = connect(address, scratch)
         for seed in range(3):  # everything is loaded
             ask(one, seed, seconds)
-        clients = [connect(address, scratch) for _ in range(n)]
-        before, begin = resident_megabytes(process.pid), time.monotonic()
-        ends: dict[int, tuple[str, str]] = {}
-        with concurrent.futures.ThreadPoolExecutor(n * requests) as pool:
-            asked = {1000 + i: pool.submit(ask, clients[i // requests], 1000 + i, seconds) for i in range(n * requests)}
-            peak = before
-            while not all(future.done() for future in asked.values()):
-                peak = max(peak, resident_megabytes(process.pid))
-                time.sleep(0.2)
-            ends = {seed: future.result() for seed, future in asked.items()}
+        before = peak = resident_megabytes(process.pid)
+        ends, after, begin = {}, [], time.monotonic()
+        for wave in range(waves):
+            clients = [connect(address, scratch) for _ in range(n)]
+            first = 1000 + wave * n * requests
+            with concurrent.futures.ThreadPoolExecutor(n * requests) as pool:
+                asked = {
+                    first + i: pool.submit(ask, clients[i // requests], first + i, seconds) for i in range(n * requests)
+                }
+                while not all(future.done() for future in asked.values()):
+                    peak = max(peak, resident_megabytes(process.pid))
+                    time.sleep(0.2)
+            ends |= {seed: future.result() for seed, future in asked.items()}
+            for client in clients:
+                client.close()
+            time.sleep(1)
+            after.append(resident_megabytes(process.pid))
         took = time.monotonic() - begin
         made = {seed: digest for seed, (end, digest) in ends.items() if end == "result"}
         words = [text for end, text in ends.values() if end == "refused"]
         again = list(made)[:: max(1, len(made) // 5)]
         same = sum(ask(one, seed, seconds) == ("result", made[seed]) for seed in again)
-        time.sleep(1)
-        after = resident_megabytes(process.pid)
     queued = sum("queue" in text.lower() for text in words)
-    assert len(made) + queued == n * requests, [e for e in ends.values() if e[0] != "result"][:5]
+    assert len(made) + queued == n * requests * waves, [e for e in ends.values() if e[0] != "result"][:5]
     assert len(set(made.values())) == len(made) and same == len(again), "results are mixed up"
     return [
-        (f"{n} visitors, {requests} requests of {seconds:g} s each at once", f"{took:.0f} s"),
+        (f"{waves} times {n} visitors, {requests} requests of {seconds:g} s each at once", f"{took:.0f} s"),
         ("results, refused because the queue is full, lost", f"{len(made)}, {queued}, 0"),
         ("results that are those of another seed", f"0 (all differ; {same} of {len(again)} asked again are the same)"),
-        ("memory of server and child before, at most, after", f"{before:.0f}, {peak:.0f}, {after:.0f} MB"),
+        ("memory of server and child before, at most", f"{before:.0f}, {peak:.0f} MB"),
+        ("and after each time", ", ".join(f"{x:.0f}" for x in after) + " MB"),
     ]
 
 
@@ -115,8 +121,18 @@ def throughput(log: Path, seconds: float) -> float:
     return (last - first) / (end - begin)
 
 
-def beside(metadata: Path, recordings: Path, scratch: Path, threads: int, preset: str, rounds: int, seconds: float):
-    """A row about a training of ``threads`` threads, alternating without and with a studio that rolls out."""
+def beside(
+    metadata: Path,
+    recordings: Path,
+    scratch: Path,
+    threads: int,
+    preset: str,
+    rounds: int,
+    seconds: float,
+    length: float,
+):
+    """Rows about a training of ``threads`` threads, alternating without and with a studio that rolls out ``length`` s
+    again and again."""
     path = metadata / f"beside-{threads}.json"
     log, ratios, speeds = metadata / path.stem / "log.jsonl", [], []
     command = ["train.py", recordings, "--metadata", path, "--preset", preset, "--minutes", 1000]
@@ -133,10 +149,10 @@ def beside(metadata: Path, recordings: Path, scratch: Path, threads: int, preset
                 def roll(client=client, rolled=rolled, over=over):
                     while not over.is_set():
                         begin = time.monotonic()
-                        kind, words = ask(client, len(rolled), 10)
+                        kind, words = ask(client, len(rolled), length)
                         if kind != "result":
                             raise RuntimeError(words)
-                        rolled.append(10 / (time.monotonic() - begin))
+                        rolled.append(length / (time.monotonic() - begin))
 
                 with concurrent.futures.ThreadPoolExecutor(1) as pool:
                     rolling = pool.submit(roll)
@@ -156,7 +172,7 @@ def beside(metadata: Path, recordings: Path, scratch: Path, threads: int, preset
         f"training with {threads} of {len(os.sched_getaffinity(0))} cores, beside rollouts",
         f"{statistics.median(ratios):.2f} of its throughput ({min(ratios):.2f} to {max(ratios):.2f})",
     ), (
-        "a rollout of 10 s meanwhile, everything included",
+        f"a rollout of {length:g} s meanwhile, everything included",
         f"{statistics.median(speeds):.1f} times real time" if speeds else "-",
     )
 
@@ -166,10 +182,12 @@ def main():
     parser.add_argument("recordings", metavar="RECORDINGS", type=Path, help="to train on")
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--requests", type=int, default=3, help="of each visitor")
+    parser.add_argument("--waves", type=int, default=3, help="of visitors, one after another")
     parser.add_argument("--length", type=float, default=2.0, help="of their continuations, in seconds")
     parser.add_argument("--rounds", type=int, default=3, help="of a training without and with the studio")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each")
     parser.add_argument("--preset", default="small", help="of that training")
+    parser.add_argument("--beside", type=float, default=10.0, help="length of the continuations beside it, in seconds")
     arguments = parser.parse_args()
     n_cores, rows = len(os.sched_getaffinity(0)), []
     with tempfile.TemporaryDirectory() as folder:
@@ -178,9 +196,11 @@ def main():
         shutil.copytree(ROOT / "metadata" / "chorales", metadata / "chorales")
         shutil.copy(ROOT / "metadata" / "chorales.json", metadata)
         if arguments.visitors:
-            rows += visitors(metadata, scratch, arguments.visitors, arguments.requests, arguments.length)
+            rows += visitors(
+                metadata, scratch, arguments.visitors, arguments.requests, arguments.length, arguments.waves
+            )
         for threads in sorted({n_cores, max(1, n_cores - 1)}, reverse=True) if arguments.rounds else ():
-            measured = arguments.preset, arguments.rounds, arguments.seconds
+            measured = arguments.preset, arguments.rounds, arguments.seconds, arguments.beside
             rows += beside(metadata, arguments.recordings.resolve(), scratch, threads, *measured)
     table(rows, ("what", "measured"))
 

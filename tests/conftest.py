@@ -32,6 +32,15 @@ TINY = {
 }
 
 
+def pytest_configure():
+    """Each worker of pytest-xdist has a core of its own: two threads of PyTorch that share a core with anything else
+    wait for each other most of the time."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")[2:]
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
+
+
 def tiny_config(**changes):
     """The smallest configuration that has every part; ``changes`` as in ``model__hidden_size=8``."""
     from config import PRESETS, override

@@ -30,7 +30,11 @@ SHORTER = [
         "bench.sound recordings --metadata metadata/mine.json --prompts 2 --seconds 3 --long 6",
     ),
     (r"(bench.voice .*)", r"\1 --prompts 2 --seconds 3"),
-    (r"bench.studio recordings", "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --rounds 0"),
+    (
+        r"bench.studio recordings",
+        "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --waves 1"
+        " --rounds 1 --seconds 1 --beside 0.5 --preset original",
+    ),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
     (r"bench.memory", "bench.memory --hours 2 --steps 2"),
     (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 2 --seconds 2 --rounds 1"),

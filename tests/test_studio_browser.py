@@ -128,6 +128,29 @@ def test_it_plays_before_the_end_and_stops(browser, address):
         page.wait_for_selector("#continue-player a")
 
 
+def test_visitors_do_not_meet(browser, address):
+    """Two at once: the other one sees, stops and hears nothing of it, and waits for its turn."""
+    with visit(browser, address) as one, visit(browser, address) as other:
+        press_continue(one, None, "600")
+        wait_until_it_plays(one, "#continue-player")
+        press_continue(other, None, "1")
+        other.wait_for_timeout(2000)
+        assert other.locator("#continue-player .player-tracks label").count() == 0
+        other.click("#continue-stop")
+        first = playing(one, "#continue-player")["time"]
+        wait_for(lambda: playing(one, "#continue-player")["time"] > first + 2)
+        assert one.is_visible("#continue-status progress")
+        one.click("#continue-stop")
+        one.get_by_text("Stopped here.").wait_for()
+        press_continue(other, None, "1")
+        wait_until_it_plays(other, "#continue-player")
+        sources = [{audio["src"] for audio in page.evaluate(AUDIO, "#continue-player")} for page in (one, other)]
+        assert all(sources) and not sources[0] & sources[1]
+        for tab in ("Runs", "Previews", "Compare"):
+            other.get_by_role("tab", name=tab).click()
+        assert not any(source.split("/")[-2] in other.content() for source in sources[0])
+
+
 def test_again_and_vary(browser, address):
     with visit(browser, address) as page:
         press_continue(page, None, "1")
