@@ -24,7 +24,8 @@ def said(*command) -> subprocess.CompletedProcess:
 def test_the_unit(tmp_path):
     text = (DEPLOY / "nextframe-studio.service").read_text()
     settings = dict(regex.findall(r"^(\w+)=(.*)$", text, regex.MULTILINE))
-    wanted = {"DynamicUser": "yes", "ProtectSystem": "strict", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "SuccessExitStatus": "130"}
+    wanted = {"DynamicUser": "yes", "ProtectSystem": "strict", "NoNewPrivileges": "yes", "CapabilityBoundingSet": ""}
+    wanted |= {"SuccessExitStatus": "130"}  # of a studio that SIGTERM has ended
     assert wanted.items() <= settings.items() and {"MemoryMax", "Nice", "CPUWeight", "IOWeight"} <= settings.keys()
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed (apt-get install systemd)")
