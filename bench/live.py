@@ -16,6 +16,7 @@ def main():
     parser = argparse.ArgumentParser(prog="bench.live", description=__doc__)
     parser.add_argument("recordings", metavar="RECORDINGS", type=Path)
     parser.add_argument("--prompts", type=int, default=5, help="how often predict.py is asked")
+    parser.add_argument("--after", type=float, default=20.0, help="seconds of training after that")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as ending:
         metadata, log, peak = Path(scratch) / "live.json", Path(scratch) / "log", [0.0]
@@ -51,8 +52,8 @@ def main():
             wait_until(lambda asked=asked: asked.poll() is not None, 600, sample, every=0.02)
             assert asked.returncode == 0 and soundfile.info(out).duration > 10
             seconds.append(time.monotonic() - begin)
-        end = time.monotonic() + 20
-        wait_until(lambda: time.monotonic() > end, 60, sample)
+        end = time.monotonic() + arguments.after
+        wait_until(lambda: time.monotonic() > end, arguments.after + 60, sample)
         speeds.append(speed(log))
     rows = [
         ("corpus ready", f"{ready:.1f} s"),

@@ -13,14 +13,14 @@ from bench import resident_megabytes, start, table, wait_until
 RATE = 22050
 
 
-def write_hours(folder: Path, n_hours: int):
+def write_hours(folder: Path, n_hours: float):
     """One WAV file an hour: chords that change each second, different in every file."""
     folder.mkdir()
-    t = np.arange(RATE) / RATE
-    for hour in range(n_hours):
+    t, n_minutes = np.arange(RATE) / RATE, round(60 * n_hours)
+    for hour in range(-(-n_minutes // 60)):
         random = np.random.default_rng(hour)
         with soundfile.SoundFile(folder / f"{hour:03d}.wav", "w", RATE, 1, "PCM_16") as file:
-            for _ in range(60):
+            for _ in range(min(60, n_minutes - 60 * hour)):
                 chords = 0.1 * np.sin(2 * np.pi * random.uniform(80, 2000, (4, 1)) * t).sum(0)
                 minute = np.concatenate([chords * gain for gain in random.uniform(0.2, 2, 60)])
                 file.write(minute + random.normal(0, 1e-3, len(minute)))
@@ -28,13 +28,13 @@ def write_hours(folder: Path, n_hours: int):
 
 def main():
     parser = argparse.ArgumentParser(prog="bench.memory", description=__doc__)
-    parser.add_argument("--hours", type=int, default=20)
+    parser.add_argument("--hours", type=float, nargs=2, default=[1, 20], help="of recordings, few and many")
     parser.add_argument("--steps", type=int, default=120)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for n_hours in (1, arguments.hours):
-            folder, metadata = Path(scratch) / f"in{n_hours}", Path(scratch) / f"h{n_hours}" / "run.json"
+        for n_hours in arguments.hours:
+            folder, metadata = Path(scratch) / f"in{n_hours:g}", Path(scratch) / f"h{n_hours:g}" / "run.json"
             write_hours(folder, n_hours)
             log = Path(scratch) / "log"
             with open(log, "w") as stream:
@@ -52,7 +52,7 @@ def main():
             if process.returncode:
                 raise subprocess.CalledProcessError(process.returncode, "train.py", log.read_text())
             ready = next(line for line in log.read_text().splitlines() if line.startswith("corpus:"))
-            rows.append((f"{n_hours} h", *(f"{peak:.0f} MB" for peak in peaks.values()), ready.split("; ")[-1]))
+            rows.append((f"{n_hours:g} h", *(f"{peak:.0f} MB" for peak in peaks.values()), ready.split("; ")[-1]))
     table(rows, ("corpus", "peak while decoding", "peak of train.py", "corpus ready"))
     print(f"difference: {float(rows[1][2].split()[0]) - float(rows[0][2].split()[0]):.0f} MB")
 

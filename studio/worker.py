@@ -224,7 +224,6 @@ def answer(models: Models, request: dict, say, stopped):
 
 
 def main() -> int:
-    os.nice(NICE)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nobody else writes between the lines
     requests: list[dict] = []
@@ -246,6 +245,8 @@ def main() -> int:
 
     torch.set_num_threads(1)
     import takes  # noqa: F401 - the first job need not wait for it
+
+    os.nice(NICE)  # from here on; beside a training on all cores, what stands above would take a minute
 
     models = Models()
     while True:

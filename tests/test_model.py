@@ -10,7 +10,7 @@ import torch
 from config import PRESETS, ModelConfig
 from conftest import tiny_config, without_noise
 from dataset import split
-from device import rollout_linear
+from device import has_bf16_matrix_units, rollout_linear
 from model_definition import build_model
 from predictor import Predictor
 from rollout import step
@@ -207,7 +207,7 @@ def test_sequences_hear_frames_that_the_model_drew(trainer, frames):
 def test_drawing_takes_no_gradient_away(trainer, frames):
     """Weights that were used without a gradient a moment ago, under the same autocast, get theirs."""
     model = copy.deepcopy(trainer.model).train()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16_matrix_units(CPU)):
         first, state, _ = model.loss(torch.from_numpy(frames[:4]))  # without a reference, and with one
         second, _, _ = model.loss(torch.from_numpy(frames[:4]), state)
     (first + second).backward()

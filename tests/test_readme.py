@@ -24,19 +24,15 @@ SHORTER = [
     (r"hidden_size=768 (.*) --set model.hidden_size=32", r"hidden_size=48 \1"),
     (r"(--preset original.*?) --set .*", r"\1 --set model.hidden_size=16"),
     (r"bench.speed", "bench.speed --rounds 1 --seconds 1"),
-    (r"bench.live recordings", "bench.live recordings --prompts 1"),
+    (r"bench.live recordings", "bench.live recordings --prompts 1 --after 1"),
     (
         r"bench.sound recordings.*",
         "bench.sound recordings --metadata metadata/mine.json --prompts 2 --seconds 3 --long 6",
     ),
     (r"(bench.voice .*)", r"\1 --prompts 2 --seconds 3"),
-    (
-        r"bench.studio recordings",
-        "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --waves 1"
-        " --rounds 1 --seconds 1 --beside 0.5 --preset original",
-    ),
+    (r"bench.studio recordings", "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --waves 1 --rounds 0"),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
-    (r"bench.memory", "bench.memory --hours 2 --steps 2"),
+    (r"bench.memory", "bench.memory --hours 0.1 0.2 --steps 2"),
     (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 2 --seconds 2 --rounds 1"),
     (r"--seconds 1800", "--seconds 18"),
     (r"mine\.sf2", general_midi()),

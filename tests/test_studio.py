@@ -416,3 +416,16 @@ def test_the_child_is_polite(rollouts, tiny_run, tmp_path):
     wait_for(lambda: child.nice() == min(19, os.nice(0) + NICE))
     assert child.environ()["OMP_NUM_THREADS"] == "1"
     perform(rollouts, tmp_path / "r", Job(str(tiny_run), str(PROMPT), length=1))
+
+
+def test_throughput_is_read_from_the_log(tmp_path):
+    """bench.studio's: audio-seconds trained on between two lines of a run's log, by its seconds of training."""
+    from bench.studio import heard
+
+    log = tmp_path / "log.jsonl"
+    lines = [{"seconds": 10.0, "audio_seconds_per_second": 50.0}, {"step": 7, "held_out_loss": 2.0}]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert heard(log) == (10.0, 500.0)
+    with open(log, "a") as file:
+        file.write(json.dumps({"seconds": 30.0, "audio_seconds_per_second": 40.0}) + "\n")
+    assert heard(log) == (30.0, 1200.0)
