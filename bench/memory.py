@@ -30,6 +30,7 @@ def main():
     parser = argparse.ArgumentParser(prog="bench.memory", description=__doc__)
     parser.add_argument("--hours", type=float, nargs=2, default=[1, 20], help="of recordings, few and many")
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--preset", default="small", help="of the training")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -38,10 +39,8 @@ def main():
             write_hours(folder, n_hours)
             log = Path(scratch) / "log"
             with open(log, "w") as stream:
-                process = start(
-                    "train.py", folder, "--metadata", metadata, "--steps", arguments.steps, "--save-every", 30,
-                    stderr=stream,
-                )  # fmt: skip
+                options = ["--preset", arguments.preset, "--steps", arguments.steps, "--save-every", 30]
+                process = start("train.py", folder, "--metadata", metadata, *options, stderr=stream)
                 peaks = {"decoding": 0.0, "training": 0.0}
 
                 def sample(process=process, peaks=peaks, log=log):

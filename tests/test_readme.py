@@ -32,7 +32,7 @@ SHORTER = [
     (r"(bench.voice .*)", r"\1 --prompts 2 --seconds 3"),
     (r"bench.studio recordings", "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --waves 1 --rounds 0"),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
-    (r"bench.memory", "bench.memory --hours 0.1 0.2 --steps 2"),
+    (r"bench.memory", "bench.memory --hours 0.1 0.2 --steps 2 --preset original"),
     (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 2 --seconds 2 --rounds 1"),
     (r"--seconds 1800", "--seconds 18"),
     (r"mine\.sf2", general_midi()),
