@@ -100,14 +100,18 @@ def without_noise(model):
     return model
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
 def running_studio(metadata, *arguments, log=None, **environment):
     """A studio that answers: its address. What it says on stderr goes to the file ``log``."""
     import httpx
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "studio", "--metadata", metadata, "--port", address.rpartition(":")[2], *arguments]
     process = subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **environment}, stderr=log)
 

@@ -10,7 +10,7 @@ import time
 import pytest
 import regex
 
-from conftest import ROOT, running_studio, wait_for
+from conftest import ROOT, free_port, running_studio, wait_for
 
 DEPLOY = ROOT / "deploy"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -37,8 +37,9 @@ def test_the_unit(tmp_path):
     assert result.returncode == 0 and not about, result.stderr
 
 
-def configuration(folder, **replaced):
-    """A file that includes the site, with a certificate of its own, for an nginx that writes into a folder only."""
+def configuration(folder, replaced: dict[str, str]):
+    """A file that includes the site with some words replaced and a certificate of its own, for an nginx that writes
+    into a folder only."""
     if NGINX is None or shutil.which("openssl") is None:
         pytest.skip(NO_NGINX)
     key, certificate = folder / "privkey.pem", folder / "fullchain.pem"
@@ -58,16 +59,10 @@ def configuration(folder, **replaced):
 
 
 def test_the_site(tmp_path):
-    result = said(NGINX or "nginx", "-t", "-p", tmp_path, "-c", configuration(tmp_path))
+    result = said(NGINX or "nginx", "-t", "-p", tmp_path, "-c", configuration(tmp_path, {}))
     # nginx from 1.25 on has another word for HTTP/2 and calls this one, which older ones need, deprecated.
     warned = [line for line in result.stderr.splitlines() if "[warn]" in line and "http2" not in line]
     assert result.returncode == 0 and not warned, result.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -75,7 +70,7 @@ def site(folder, studio: str):
     """The site in front of a studio, really started: its addresses without and with TLS."""
     plain, secure = free_port(), free_port()
     ports = {"listen 80;": f"listen 127.0.0.1:{plain};", "listen 443 ssl": f"listen 127.0.0.1:{secure} ssl"}
-    path = configuration(folder, **ports, **{"127.0.0.1:7860": studio.removeprefix("http://")})
+    path = configuration(folder, ports | {"127.0.0.1:7860": studio.removeprefix("http://")})
     folder.chmod(0o755)  # nginx gives up root's rights
     process = subprocess.Popen([NGINX, "-p", folder, "-c", path], stderr=subprocess.PIPE, text=True)
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +11,7 @@ import urllib.request
 import pytest
 import regex
 
-from conftest import ROOT, TINY, wait_for
+from conftest import ROOT, TINY, free_port, wait_for
 from prompt import general_midi
 
 # What makes a command short; everything else runs as it stands.
@@ -33,7 +32,7 @@ SHORTER = [
     (r"bench.studio recordings", "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --waves 1 --rounds 0"),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
     (r"bench.memory", "bench.memory --hours 0.1 0.2 --steps 2 --preset original"),
-    (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 2 --seconds 2 --rounds 1"),
+    (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 0.1 --seconds 2 --rounds 1"),
     (r"--seconds 1800", "--seconds 18"),
     (r"mine\.sf2", general_midi()),
     (r"bench.prompts", "bench.prompts --limit 2"),
@@ -78,9 +77,7 @@ def shortened(command: str, folder) -> str:
 def studio(clone, tmp_path_factory):
     """The address of a studio of the clone, as ``make studio`` starts it, at another port."""
     pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "studio", "--port", address.rpartition(":")[2]]
     process = subprocess.Popen(command, cwd=clone, env={**os.environ, "PYTHONPATH": ""})
 
