@@ -126,16 +126,16 @@ def beside(
     recordings: Path,
     scratch: Path,
     threads: int,
-    options: list,
+    preset: str,
     rounds: int,
     seconds: float,
     length: float,
 ):
     """Rows about a training of ``threads`` threads, alternating without and with a studio that rolls out ``length`` s
-    again and again. ``options`` of train.py make it small or large."""
+    again and again."""
     path = metadata / f"beside-{threads}.json"
     log, ratios, speeds = metadata / path.stem / "log.jsonl", [], []
-    command = ["train.py", recordings, "--metadata", path, *options, "--minutes", 1000]
+    command = ["train.py", recordings, "--metadata", path, "--preset", preset, "--minutes", 1000]
     with open(scratch / "log", "w") as stream:
         trainer = start(*command, "--threads", threads, "--save-every", 100000, "--no-preview", stderr=stream)
     try:
@@ -200,7 +200,7 @@ def main():
                 metadata, scratch, arguments.visitors, arguments.requests, arguments.length, arguments.waves
             )
         for threads in sorted({n_cores, max(1, n_cores - 1)}, reverse=True) if arguments.rounds else ():
-            measured = ["--preset", arguments.preset], arguments.rounds, arguments.seconds, arguments.beside
+            measured = arguments.preset, arguments.rounds, arguments.seconds, arguments.beside
             rows += beside(metadata, arguments.recordings.resolve(), scratch, threads, *measured)
     table(rows, ("what", "measured"))
 
