@@ -14,7 +14,10 @@ from conftest import ROOT, free_port, running_studio, wait_for
 
 DEPLOY = ROOT / "deploy"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
-NO_NGINX = "nginx or openssl is not installed (apt-get install nginx-light openssl)"
+needs_nginx = pytest.mark.skipif(
+    NGINX is None or shutil.which("openssl") is None,
+    reason="nginx or openssl is not installed (apt-get install nginx-light openssl)",
+)
 
 
 def said(*command) -> subprocess.CompletedProcess:
@@ -40,8 +43,6 @@ def test_the_unit(tmp_path):
 def configuration(folder, replaced: dict[str, str]):
     """A file that includes the site with some words replaced and a certificate of its own, for an nginx that writes
     into a folder only."""
-    if NGINX is None or shutil.which("openssl") is None:
-        pytest.skip(NO_NGINX)
     key, certificate = folder / "privkey.pem", folder / "fullchain.pem"
     made = ["-nodes", "-days", "1", "-subj", "/CN=studio.example.org", "-keyout", key, "-out", certificate]
     made += ["-addext", "subjectAltName=DNS:studio.example.org,DNS:localhost"]
@@ -58,8 +59,9 @@ def configuration(folder, replaced: dict[str, str]):
     return folder / "nginx.conf"
 
 
+@needs_nginx
 def test_the_site(tmp_path):
-    result = said(NGINX or "nginx", "-t", "-p", tmp_path, "-c", configuration(tmp_path, {}))
+    result = said(NGINX, "-t", "-p", tmp_path, "-c", configuration(tmp_path, {}))
     # nginx from 1.25 on has another word for HTTP/2 and calls this one, which older ones need, deprecated.
     warned = [line for line in result.stderr.splitlines() if "[warn]" in line and "http2" not in line]
     assert result.returncode == 0 and not warned, result.stderr
@@ -87,11 +89,10 @@ def site(folder, studio: str):
         process.communicate(timeout=30)
 
 
+@needs_nginx
 def test_the_studio_behind_the_site(tiny_run, tmp_path):
     """TLS, password, limits; a program rolls out through it."""
     pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
-    if NGINX is None or shutil.which("openssl") is None:
-        pytest.skip(NO_NGINX)
     import httpx
     from gradio_client import Client
 
