@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO = out/demo
+# Of training, and of the music that is trained on.
 MINUTES ?= 3
+CHORALES ?= 20
 
 .PHONY: demo studio test lint bench clean
 
@@ -26,7 +28,7 @@ $(VENV)/installed-studio: $(VENV)/installed requirements-studio.txt
 	touch $@
 
 demo: $(VENV)/installed
-	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes 20
+	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes $(CHORALES)
 	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --minutes $(MINUTES) --save-every 30
 	$(RUN) predict.py metadata/demo.json demo/prompt.musicxml --seconds 20 -o $(DEMO)/continuation.wav --picture --force
 	@echo "listen:  $(DEMO)/continuation.wav"

@@ -15,6 +15,7 @@ from bench import ROOT, resident_megabytes, start, table, wait_until
 def main():
     parser = argparse.ArgumentParser(prog="bench.live", description=__doc__)
     parser.add_argument("recordings", metavar="RECORDINGS", type=Path)
+    parser.add_argument("--preset", default="small", help="of the training (default: small)")
     parser.add_argument("--prompts", type=int, default=5, help="how often predict.py is asked")
     parser.add_argument("--after", type=float, default=20.0, help="seconds of training after that")
     arguments = parser.parse_args()
@@ -23,7 +24,8 @@ def main():
         state = Path(scratch) / "live" / "state.safetensors"
         recordings = arguments.recordings.resolve()
         with open(log, "w") as stream:
-            trainer = start("train.py", recordings, "--metadata", metadata, "--minutes", 1000, stderr=stream)
+            command = ["train.py", recordings, "--metadata", metadata, "--minutes", 1000]
+            trainer = start(*command, "--preset", arguments.preset, stderr=stream)
         ending.callback(trainer.wait)
         ending.callback(trainer.terminate)
 

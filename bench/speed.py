@@ -24,6 +24,7 @@ def main():
     parser = argparse.ArgumentParser(prog="bench.speed", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="alternations of the two presets")
     parser.add_argument("--seconds", type=float, default=10, help="of each rollout")
+    parser.add_argument("--minutes", type=float, default=4, help="of chorales to train on")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device = select_device(arguments.device)
@@ -31,7 +32,7 @@ def main():
     keep_freed_memory()
     print(f"{device}, {n_usable_cores()} threads, bf16 matrix units: {has_bf16_matrix_units(device)}\n")
     with tempfile.TemporaryDirectory() as scratch:
-        write_chorales(Path(scratch) / "chorales", 4)
+        write_chorales(Path(scratch) / "chorales", arguments.minutes)
         corpus = open_corpus(Path(scratch) / "chorales", Path(scratch) / "store", 22050)
         trainers = {
             name: Trainer(PRESETS[name], split(corpus, 0.1)[0], corpus.level, device) for name in ("small", "original")

@@ -22,8 +22,8 @@ SHORTER = [
     (r"(python train.py .*)", r"\1 " + " ".join(f"--set {key}={value}" for key, value in TINY.items())),
     (r"hidden_size=768 (.*) --set model.hidden_size=32", r"hidden_size=48 \1"),
     (r"(--preset original.*?) --set .*", r"\1 --set model.hidden_size=16"),
-    (r"bench.speed", "bench.speed --rounds 1 --seconds 1"),
-    (r"bench.live recordings", "bench.live recordings --prompts 1 --after 1"),
+    (r"bench.speed", "bench.speed --rounds 1 --seconds 1 --minutes 1"),
+    (r"bench.live recordings", "bench.live recordings --prompts 1 --after 1 --preset original"),
     (
         r"bench.sound recordings.*",
         "bench.sound recordings --metadata metadata/mine.json --prompts 2 --seconds 3 --long 6",
@@ -37,7 +37,7 @@ SHORTER = [
     (r"mine\.sf2", general_midi()),
     (r"bench.prompts", "bench.prompts --limit 2"),
     (r"--cases 5000", "--cases 20"),
-    (r"^make demo$", "make demo MINUTES=0.05 RUN={python} VENV={venv}"),
+    (r"^make demo$", "make demo MINUTES=0.05 CHORALES=2 RUN={python} VENV={venv}"),
     (r"^make studio$", "make --dry-run studio VENV={venv}"),  # it is started below
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
     (r"^(sudo|docker) .*", "true"),  # tests/test_deploy.py checks what they take
