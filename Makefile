@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO = out/demo
-# Of training, and of the music that is trained on.
+# Of training, and of the music that it learns.
 MINUTES ?= 3
 CHORALES ?= 20
 

@@ -15,7 +15,7 @@ from bench import ROOT, resident_megabytes, start, table, wait_until
 def main():
     parser = argparse.ArgumentParser(prog="bench.live", description=__doc__)
     parser.add_argument("recordings", metavar="RECORDINGS", type=Path)
-    parser.add_argument("--preset", default="small", help="of the training (default: small)")
+    parser.add_argument("--preset", default="small", help="of the training")
     parser.add_argument("--prompts", type=int, default=5, help="how often predict.py is asked")
     parser.add_argument("--after", type=float, default=20.0, help="seconds of training after that")
     arguments = parser.parse_args()
