@@ -82,6 +82,8 @@ class ModelConfig:
     history_noise: float = 0.02
     # Share of the sequences in training that hear frames of the model's own (1, 1/2, 1/3 ...; 0: none).
     drawn_history: float = 0.5
+    # Whether the LSTM is told the pulse, see rhythm.Pulse: left to its memory, it loses the beat within seconds.
+    pulse: bool = False
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
 
@@ -116,6 +118,7 @@ class TrainingConfig:
     ema_decay: float = 0.995
     gain_db: float = 3.0
     transpose: float = 2.0  # semitones up and down, of six sequences in ten (in batches of 7 and more)
+    stretch: float = 0.0  # share by which sequences are faster or slower, at most, so that other tempos are heard
     hold_out: float = 0.1
     precision: str = "auto"
 
@@ -129,6 +132,7 @@ class TrainingConfig:
         _check(0 <= self.weight_decay <= 10, "training.weight_decay", "0 to 10")
         _check(0 <= self.gain_db <= 60, "training.gain_db", "0 to 60 dB")
         _check(0 <= self.transpose <= 12, "training.transpose", "0 to 12 semitones")
+        _check(0 <= self.stretch <= 0.5, "training.stretch", "0 to 0.5")
         _check(self.gradient_clip > 0, "training.gradient_clip", "above 0")
         _check(self.precision in ("auto", "fp32"), "training.precision", "'auto' or 'fp32'")
 
@@ -142,18 +146,26 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self):
-        plain = self.model.head == "codes" or not self.training.transpose
-        _check(plain, "training.transpose", "0 where model.head is 'regression'")
+        if self.model.head == "regression":
+            _check(not self.training.transpose, "training.transpose", "0 where model.head is 'regression'")
+            _check(not self.training.stretch, "training.stretch", "0 where model.head is 'regression'")
+            _check(not self.model.pulse, "model.pulse", "false where model.head is 'regression'")
 
 
 PRESETS = {
-    "small": RunConfig(model=ModelConfig(code_temperature=0.85)),
+    "small": RunConfig(model=ModelConfig(code_temperature=0.85, pulse=True), training=TrainingConfig(stretch=0.15)),
     # An hour on two cores, or minutes on a GPU.
     "medium": RunConfig(
         model=ModelConfig(
-            hidden_size=768, n_layers=3, n_heard_books=3, head_size=384, refiner_size=512, code_temperature=0.85
+            hidden_size=768,
+            n_layers=3,
+            n_heard_books=3,
+            head_size=384,
+            refiner_size=512,
+            code_temperature=0.85,
+            pulse=True,
         ),
-        training=TrainingConfig(learning_rate=1.5e-3, warmup_steps=100, decay_steps=3000),
+        training=TrainingConfig(learning_rate=1.5e-3, warmup_steps=100, decay_steps=3000, stretch=0.15),
     ),
     # Hi-fi stereo, for a GPU.
     "large": RunConfig(
@@ -168,8 +180,9 @@ PRESETS = {
             head_size=512,
             refiner_size=1024,
             code_temperature=0.85,
+            pulse=True,
         ),
-        TrainingConfig(batch_size=128, learning_rate=1e-3, warmup_steps=200, decay_steps=6000),
+        TrainingConfig(batch_size=128, learning_rate=1e-3, warmup_steps=200, decay_steps=6000, stretch=0.15),
     ),
     "original": RunConfig(
         FeaturizerConfig(n_fft=1024, hop_length=256),

@@ -13,6 +13,9 @@ from torch.utils.data import Dataset
 
 from config import FeaturizerConfig, TrainingConfig
 from corpus import Corpus, Recording
+from rhythm import Pulse, track_pulse
+
+STRETCHED_ROWS = 5  # sequences, at most, that share one stretch in an episode
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,26 @@ class AudioDataset(Dataset):
     can be carried from one to the next; then each sequence jumps to a new random sample.
 
     An item is a dict: ``waveforms``, for each of ``framings`` float32 ``[n_rows, n_frames * hop_length +
-    n_fft]`` (stereo ``[n_rows, 2, ...]``), which gives ``n_frames + 1`` frames; ``n_valid``, for each int64
-    ``[n_rows]``, samples that are not padding; ``starts_episode`` bool. The framings differ where sequences are
-    transposed.
+    n_fft]`` (stereo ``[n_rows, 2, ...]``), which gives ``n_frames + 1`` frames; ``hop_lengths``, for each the samples
+    between two of them; ``n_valid``, for each int64 ``[n_rows]``, samples that are not padding; ``pulse``, float32
+    ``[batch_size, n_frames, 4]``, that of each frame but the first, see :class:`rhythm.Pulse`, real and imaginary
+    parts side by side, or None where it is not asked for; ``starts_episode`` bool. The framings differ where
+    sequences are transposed, and the hops where they are stretched: frames that are farther apart are those of faster
+    music.
+
+    Args:
+        pulse: whether items have it. It is found once for each recording, when that is first drawn.
     """
 
-    def __init__(self, segments: list[Segment], featurizer: FeaturizerConfig, training: TrainingConfig):
+    def __init__(
+        self, segments: list[Segment], featurizer: FeaturizerConfig, training: TrainingConfig, pulse: bool = False
+    ):
         self.segments = segments
         self.training = training
         self.framings = transposed_framings(featurizer, training.transpose, training.batch_size)
+        if training.stretch:
+            self.framings = [(f, n) for f, rows in self.framings for n in parts(rows, STRETCHED_ROWS)]
+        self.pulses: dict[str, Pulse] | None = {} if pulse else None
         sizes = np.array([s.n_samples for s in segments], dtype=np.float64)
         self.cumulative = np.cumsum(sizes / sizes.sum())
 
@@ -82,18 +96,24 @@ class AudioDataset(Dataset):
         config = self.training
         episode, window = divmod(step, config.windows_per_episode)
         random = np.random.default_rng([config.seed, episode])
-        draws = random.random((config.batch_size, 3))
-        waveforms, n_valid, draws = [], [], iter(draws)
-        for framing, n_rows in self.framings:
-            rows = [self._row(framing, window, *next(draws)) for _ in range(n_rows)]
-            waveforms.append(torch.from_numpy(np.stack([waveform for waveform, _ in rows])))
-            n_valid.append(torch.tensor([n for _, n in rows]))
-        return {"waveforms": waveforms, "n_valid": n_valid, "starts_episode": window == 0}
+        draws, stretches = iter(random.random((config.batch_size, 3))), 2 * random.random(len(self.framings)) - 1
+        waveforms, n_valid, pulses, hops = [], [], [], []
+        for (framing, n_rows), stretch in zip(self.framings, stretches, strict=True):
+            hop = round(framing.hop_length * (1 + config.stretch) ** stretch)
+            rows = [self._row(framing, hop, window, *next(draws)) for _ in range(n_rows)]
+            waveforms.append(torch.from_numpy(np.stack([waveform for waveform, _, _ in rows])))
+            n_valid.append(torch.tensor([n for _, n, _ in rows]))
+            pulses += [pulse for _, _, pulse in rows]
+            hops.append(hop)
+        pulse = None if self.pulses is None else torch.from_numpy(np.stack(pulses)).view(torch.float32)
+        item = {"waveforms": waveforms, "hop_lengths": hops, "n_valid": n_valid, "pulse": pulse}
+        return item | {"starts_episode": window == 0}
 
-    def _row(self, framing: FeaturizerConfig, window: int, where: float, offset: float, gain: float):
-        """One sequence's samples in a window of the episode, by three random numbers of [0, 1)."""
+    def _row(self, framing: FeaturizerConfig, hop: int, window: int, where: float, offset: float, gain: float):
+        """One sequence's samples in a window of the episode, by three random numbers of [0, 1), how many of them are
+        not padding, and its pulse."""
         config = self.training
-        step = config.n_frames * framing.hop_length
+        step = config.n_frames * hop
         n_samples = step + framing.n_fft
         needed = (config.windows_per_episode - 1) * step + n_samples
         # Long recordings are drawn in proportion to their length: every second counts the same.
@@ -103,8 +123,27 @@ class AudioDataset(Dataset):
         room = segment.n_samples - needed
         first = int(offset * (room if room > 0 else min(step, max(1, segment.n_samples - framing.n_fft))))
         n_windows = max(1, -(-(segment.n_samples - first - n_samples + step) // step))
-        waveform, n_valid = segment.read(first + window % n_windows * step, n_samples)
-        return waveform * np.float32(10 ** ((2 * gain - 1) * config.gain_db / 20)), n_valid
+        first += window % n_windows * step
+        waveform, n_valid = segment.read(first, n_samples)
+        pulse = None
+        if self.pulses is not None:
+            middles = segment.start + first + framing.n_fft / 2 + hop * np.arange(1, config.n_frames + 1)
+            pulse = self._pulse(segment.recording).at(middles / framing.sample_rate).reshape(config.n_frames, 2)
+        return waveform * np.float32(10 ** ((2 * gain - 1) * config.gain_db / 20)), n_valid, pulse
+
+    def _pulse(self, recording: Recording) -> Pulse:
+        """Of a whole recording: kept, since what it is does not depend on when it is asked for."""
+        if recording.name not in self.pulses:
+            waveform = recording.read(0, recording.n_samples)
+            mono = waveform if waveform.ndim == 1 else waveform.mean(0)
+            self.pulses[recording.name] = track_pulse(mono, self.framings[0][0].sample_rate)
+        return self.pulses[recording.name]
+
+
+def parts(n: int, most: int) -> list[int]:
+    """n in as few parts as have at most ``most`` each, as equal as can be: ``parts(9, 5) == [5, 4]``."""
+    count = -(-n // most)
+    return [n // count + (i < n % count) for i in range(count)]
 
 
 def transposed_framings(framing: FeaturizerConfig, semitones: float, batch_size: int) -> list[tuple]:

@@ -66,13 +66,16 @@ class Featurizer:
 
     # -- plain frames: no padding, frame t starts at sample t * hop_length --------------------
 
-    def stft(self, waveform: torch.Tensor) -> torch.Tensor:
+    def stft(self, waveform: torch.Tensor, hop_length: int | None = None) -> torch.Tensor:
         """Complex frames without padding.
+
+        Args:
+            hop_length: samples, of frames that are to be nearer or farther than the configuration has them.
 
         Shape:
             waveform ``[..., n_samples]`` -> ``[..., 1 + (n_samples - n_fft) // hop_length, n_channel_bins]``
         """
-        segments = waveform.unfold(-1, self.config.n_fft, self.config.hop_length)
+        segments = waveform.unfold(-1, self.config.n_fft, hop_length or self.config.hop_length)
         return torch.fft.rfft(segments * (self.window * self.gain))
 
     def istft(self, spectrum: torch.Tensor) -> torch.Tensor:
@@ -113,16 +116,19 @@ class Featurizer:
         channels = self.config.channels
         return values if channels == 1 else values.unflatten(-1, (channels, -1)).movedim(-2, -3)
 
-    def log_magnitude(self, waveform: torch.Tensor, n_channel_bins: int | None = None) -> torch.Tensor:
+    def log_magnitude(
+        self, waveform: torch.Tensor, n_channel_bins: int | None = None, hop_length: int | None = None
+    ) -> torch.Tensor:
         """Log-magnitude of :meth:`stft`, without the cost of the phase, the channels side by side.
 
         Args:
             n_channel_bins: wanted, of each channel: the highest are cut off, or the last is repeated.
+            hop_length: as of :meth:`stft`.
 
         Shape:
             waveform ``[..., n_samples]``, stereo ``[..., 2, n_samples]`` -> ``[..., n_frames, n_bins]``
         """
-        spectrum = self.stft(waveform)
+        spectrum = self.stft(waveform, hop_length)
         power = spectrum.real.square() + spectrum.imag.square()
         frames = 0.5 * power.clamp(min=math.exp(2 * MIN_LOG_MAGNITUDE)).log()
         if n_channel_bins is not None:

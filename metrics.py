@@ -106,6 +106,11 @@ def bootstrap_interval(statistic, n_items: int, n_resamples: int = 200, seed: in
 # -- spectra -----------------------------------------------------------------------------------
 
 
+def window_samples(sample_rate: int) -> int:
+    """Samples of a window of :func:`power_frames`."""
+    return 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
+
+
 def power_frames(waveform, sample_rate: int, hop_seconds: float | None = None) -> np.ndarray:
     """Hann-windowed power spectra; a sine of amplitude 1 has power 1 in its bin.
 
@@ -115,7 +120,7 @@ def power_frames(waveform, sample_rate: int, hop_seconds: float | None = None) -
     import torch
 
     waveform = torch.as_tensor(waveform, dtype=torch.float32)
-    n_fft = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
+    n_fft = window_samples(sample_rate)
     hop = n_fft // 4 if hop_seconds is None else round(hop_seconds * sample_rate)
     waveform = torch.nn.functional.pad(waveform, (0, max(0, n_fft - len(waveform))))
     spectrum = torch.stft(waveform, n_fft, hop, window=torch.hann_window(n_fft), center=False, return_complex=True)

@@ -26,6 +26,8 @@ REFERENCE_FRAMES = 512  # of a prompt's end, at most, whose mean is the referenc
 FAR = 1e4  # nats, by which a first code that is not to be drawn is unlikelier
 REFERENCE_NOISE = 0.3  # deviations, on the reference in training
 NO_REFERENCE = 0.1  # share of the windows in training that go without
+N_PULSE = 4  # real and imaginary parts of the pulse at the beat and at half of it
+NO_PULSE = 0.1  # share of the windows in training that go without
 
 
 def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
@@ -50,6 +52,9 @@ class CodeLSTM(nn.Module):
     which level it is about; a rollout keeps that of its prompt. Left to its memory, it changes to another
     piece of music within seconds.
 
+    The *pulse* (``config.pulse``) tells it in every frame how dense onsets are around the next one, by the beat of what
+    is heard, see :mod:`rhythm`; a rollout goes on with the beat of its prompt.
+
     In training some frames are drawn by the model itself, and marked, so that what is true of recordings is learned
     from recordings (conditioning on the history's noise, after Ho et al. 2022, arXiv:2106.15282).
     """
@@ -68,6 +73,7 @@ class CodeLSTM(nn.Module):
         self.from_vector = nn.Linear(config.n_components, hidden, bias=False)
         self.from_reference = nn.Linear(config.n_components, hidden, bias=False)
         self.no_reference = nn.Parameter(torch.zeros(hidden))
+        self.from_pulse = nn.Linear(N_PULSE, hidden, bias=False) if config.pulse else None
         self.drawn = nn.Parameter(torch.zeros(hidden))  # the mark
         self.stay = nn.Linear(head, n_books)
         self.onset = nn.Linear(head, 1)
@@ -95,16 +101,23 @@ class CodeLSTM(nn.Module):
 
     # -- training ----------------------------------------------------------------------------
 
-    def loss(self, log_magnitude: torch.Tensor, state=None, mask: torch.Tensor | None = None):
+    def loss(
+        self,
+        log_magnitude: torch.Tensor,
+        state=None,
+        mask: torch.Tensor | None = None,
+        pulse: torch.Tensor | None = None,
+    ):
         """Cross-entropy of every next frame, teacher forcing.
 
         Args:
             state: what the window before returned, or None: the LSTM's state and the reference.
             mask: frames that are recordings and not padding.
+            pulse: of each frame that is predicted; None for none.
 
         Shape:
-            log_magnitude ``[B, T + 1, n_bins]``, mask ``[B, T + 1]`` -> ``(scalar, state, nats of
-            each book, then nats per component of the detail [n_books + 1])``
+            log_magnitude ``[B, T + 1, n_bins]``, mask ``[B, T + 1]``, pulse ``[B, T, 4]`` -> ``(scalar, state,
+            nats of each book, then nats per component of the detail [n_books + 1])``
         """
         with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
             codes, vector, detail = self.codec.analyze(log_magnitude)
@@ -126,7 +139,7 @@ class CodeLSTM(nn.Module):
             heard = None if state is None else state["reference"]
             reference = self._next_reference(heard, vector[:, 1:] + detail[:, 1:], mask)
         before, state = vector[:, :-1], None if state is None else state["lstm"]
-        heard, drawn = self._embed_reference(heard, len(codes)), None
+        heard, drawn = self._conditions(self._embed_reference(heard, len(codes)), pulse), None
         if self.training and self.config.drawn_history:
             history, before, past, drawn = self._with_drawn(history, before, past, heard, state)
         output, left, stay, onset, state = self._outputs(history, before, past, heard, state, drawn)
@@ -166,7 +179,7 @@ class CodeLSTM(nn.Module):
         return torch.lerp(reference, mean, 0.1 ** torch.rand(len(mean), 1, device=mean.device))
 
     @torch.no_grad()
-    def _with_drawn(self, codes, vector, detail, reference, state):
+    def _with_drawn(self, codes, vector, detail, conditions, state):
         """The history, some of whose frames are drawn by the model from true ones before them.
 
         Scheduled sampling (Bengio et al. 2015), all frames at once (Duckworth et al. 2019): of some sequences
@@ -174,12 +187,12 @@ class CodeLSTM(nn.Module):
         recordings alone, it takes them for one long chord, or for noise.
 
         Shape:
-            codes ``[B, T, n_books]``, vector and detail ``[B, T, n_components]``, reference, embedded, ``[B, hidden]``
+            codes ``[B, T, n_books]``, vector and detail ``[B, T, n_components]``, conditions ``[B, T or 1, hidden]``
             -> the first three again, and which frames are drawn ``[B, T, 1]`` bool
         """
         rows = slice(None, None, round(1 / self.config.drawn_history))
         true, state = (codes[rows], vector[rows], detail[rows]), None if state is None else state[:, :, rows]
-        output, left, stay, onset, _ = self._outputs(*true, reference[rows], state)
+        output, left, stay, onset, _ = self._outputs(*true, conditions[rows], state)
         chance = gumbel((2, *onset.shape), 1.0, onset.device)
         begins = onset + chance[0] > chance[1]
         share, drawn = self._onset_share(), []
@@ -205,10 +218,10 @@ class CodeLSTM(nn.Module):
         is_drawn[rows, 1:] = use
         return *mixed, is_drawn
 
-    def _outputs(self, codes, vector, detail, reference, state, drawn=None):
+    def _outputs(self, codes, vector, detail, conditions, state, drawn=None):
         """What the LSTM makes of a history: context of the heads, guess at the next frame, logits of "the same
         code again" and of "something begins", state. Shape: as :meth:`_with_drawn` -> ``[B, T, ...]`` each"""
-        embedded = self._embed(codes, vector, detail) + reference.unsqueeze(1)
+        embedded = self._embed(codes, vector, detail) + conditions
         if drawn is not None:
             embedded = embedded + drawn * self.drawn
         output, state = self._run(embedded.transpose(0, 1), state)
@@ -257,6 +270,15 @@ class CodeLSTM(nn.Module):
             embedded = torch.where(none, self.no_reference, embedded)
         return embedded
 
+    def _conditions(self, reference: torch.Tensor, pulse: torch.Tensor | None) -> torch.Tensor:
+        """What the LSTM hears beside the frames. Shape: ``[B, hidden]``, ``[B, T, 4]`` -> ``[B, T or 1, hidden]``"""
+        conditions = reference.unsqueeze(1)
+        if self.from_pulse is None or pulse is None:
+            return conditions
+        if self.training:
+            pulse = pulse * (torch.rand(len(pulse), 1, 1, device=pulse.device) >= NO_PULSE)
+        return conditions + self.from_pulse(pulse)
+
     def _embed_sampled(self, code: torch.Tensor, book: int) -> torch.Tensor:
         return self.code_embedding(code + book * self.config.n_codes)
 
@@ -285,32 +307,41 @@ class CodeLSTM(nn.Module):
 
     # -- rollout -----------------------------------------------------------------------------
 
-    def start(self, frames: torch.Tensor, layout: Layout | None = None, generator=None):
+    def start(self, frames: torch.Tensor, layout: Layout | None = None, generator=None, pulse: tuple | None = None):
         """Rollout state after a prompt.
 
         Args:
             layout: of :meth:`lay_out`, for many rollouts.
+            pulse: its coefficients in the prompt's last frame, and by how much they turn from frame to frame: as
+                :class:`rhythm.Pulse` has them, complex; None for none.
 
         Shape:
-            frames ``[B, T, 2 * n_bins]``
+            frames ``[B, T, 2 * n_bins]``, pulse ``[B, 2]`` and ``[B, 2]``
         """
         log_magnitude, layout = frames.chunk(2, dim=-1)[0], layout or self.lay_out()
-        state = self._after(log_magnitude, layout, generator)
+        if pulse is None:
+            none = torch.zeros(len(frames), 2, dtype=torch.complex64, device=frames.device)
+            pulse = none, none + 1
+        state = self._after(log_magnitude, layout, pulse, generator)
         n = min(round(GAIN_SECONDS * self.frame_rate), log_magnitude.shape[1] // 2)
         if n:
             dice = torch.Generator(log_magnitude.device).manual_seed(0)  # a prompt's gain is the same for all seeds
-            before = self._after(log_magnitude[:, -2 * n : -n], layout, dice)
+            before = self._after(log_magnitude[:, -2 * n : -n], layout, (pulse[0] * pulse[1] ** -n, pulse[1]), dice)
             gain = codec_gain(self, before, log_magnitude[:, -n:], dice)
             state = state._replace(balance=state.balance + GAIN_SHARE * gain)
         return state
 
-    def _after(self, log_magnitude: torch.Tensor, layout: Layout, generator=None) -> RolloutState:
+    def _after(self, log_magnitude: torch.Tensor, layout: Layout, pulse: tuple, generator=None) -> RolloutState:
         """Rollout state after frames ``[B, T, n_bins]``, with the gain of all prompts."""
         codes, vector, detail = self.codec.analyze(log_magnitude)
         state = self.embedding.weight.new_zeros(len(self.layers), 2, len(codes), self.config.hidden_size)
         reference = self._embed_reference((vector + detail)[:, -REFERENCE_FRAMES:].mean(1), len(codes))
         if codes.shape[1] > 1:
-            embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator) + reference.unsqueeze(1)
+            z, turn = (x.unsqueeze(1) for x in pulse)
+            frame = torch.arange(2 - codes.shape[1], 1, device=codes.device).view(1, -1, 1)  # 0: the prompt's last
+            heard = torch.view_as_real(z * turn**frame).flatten(-2)
+            embedded = self._embed(codes[:, :-1], vector[:, :-1], detail[:, :-1], generator)
+            embedded = embedded + self._conditions(reference, heard)
             _, state = self._run(embedded.transpose(0, 1), None)
         details, held = detail[:, -1].expand(2, -1, -1), detail.new_zeros(len(codes), 1)
         frames = (vector + detail)[:, -REFERENCE_FRAMES:]
@@ -321,7 +352,7 @@ class CodeLSTM(nn.Module):
         first = -FAR * far.scatter(1, codes[:, -REFERENCE_FRAMES:, 0], False).float()
         balance = self.codec.balance.expand(len(codes), 1)
         return RolloutState(
-            codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, first, balance, layout
+            codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, first, balance, *pulse, layout
         )
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from device import rollout_linear
 from featurizer import Featurizer
 from model_definition import build_model
 from phase import CROSSFADE, continue_waveform, lookahead
+from rhythm import last_pulse
 from rollout import Layout, plain_linear
 from voice import equalize, fit_equalizer, fit_room, reverberate
 
@@ -101,12 +103,14 @@ class Predictor:
         top_k: int = 0,
         seed: int = 0,
         progress=None,
+        tempos: Sequence[float | None] | None = None,
     ) -> torch.Tensor:
         """Continue each prompt by ``n_frames`` hops.
 
         Args:
             prompt: waveforms at the model's sample rate and at the corpus' level.
             progress: called with the number of frames made so far.
+            tempos: as of :meth:`stream`.
 
         Shape:
             prompt ``[B, n_samples]``, stereo ``[B, 2, n_samples]`` -> the same with ``n_samples + n_frames *
@@ -116,7 +120,8 @@ class Predictor:
         Raises:
             ValueError: ``n_frames`` is not positive, or the prompt has other channels than the model.
         """
-        return rejoin(prompt.to(self.device), self.stream(prompt, n_frames, temperature, top_k, seed, progress))
+        blocks = self.stream(prompt, n_frames, temperature, top_k, seed, progress, tempos=tempos)
+        return rejoin(prompt.to(self.device), blocks)
 
     @torch.inference_mode()
     def stream(
@@ -129,6 +134,7 @@ class Predictor:
         progress: Callable[[int], None] | None = None,
         n_futures: int = 1,
         stopped: Callable[[], bool] = lambda: False,
+        tempos: Sequence[float | None] | None = None,
     ) -> Iterator[torch.Tensor]:
         """What :meth:`continue_` adds, block by block, in memory that does not depend on ``n_frames``.
 
@@ -139,6 +145,8 @@ class Predictor:
             prompts: a batch of waveforms of one length, or a sequence of single ones of any lengths.
             n_futures: continuations of each prompt.
             stopped: asked with each frame; once it is true, what has been made is the end.
+            tempos: of each prompt, quarters a minute at its end, where they are known (of a score); else they are
+                found by its sound.
 
         Shape:
             prompts ``[B, n_samples]``, stereo ``[B, 2, n_samples]``, or B times one of them without the ``B``
@@ -152,7 +160,8 @@ class Predictor:
         """
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
-        frames = self.frames(prompts, temperature, top_k, seed, n_futures=n_futures)
+        pulse = self.pulse(prompts, tempos)
+        frames = self.frames(prompts, temperature, top_k, seed, n_futures=n_futures, pulse=pulse)
         frames = itertools.takewhile(lambda _: not stopped(), frames)
         return self._sound(self._ends(prompts).repeat_interleave(n_futures, 0), frames, n_frames, progress)
 
@@ -186,13 +195,21 @@ class Predictor:
         )
 
     def frames(
-        self, prompts, temperature: float = 1.0, top_k: int = 0, seed: int = 0, true_codes=None, n_futures: int = 1
+        self,
+        prompts,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        true_codes=None,
+        n_futures: int = 1,
+        pulse: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
         """The frames that follow each prompt, one after another; without ``true_codes`` there is no end.
 
         Args:
             prompts, n_futures: as of :meth:`stream`.
             true_codes: taken instead of drawn ones.
+            pulse: of each prompt, from :meth:`pulse`; default: as its sound has it.
 
         Shape:
             true_codes ``[B, T, n_books]``
@@ -201,15 +218,37 @@ class Predictor:
             log-magnitude ``[B * n_futures, n_bins]``, with the phase beside it where the model predicts it
         """
         generator, states = torch.Generator(self.device).manual_seed(seed), []
+        pulse = self.pulse(prompts) if pulse is None else pulse
         for batch in [prompts] if isinstance(prompts, torch.Tensor) else [prompt.unsqueeze(0) for prompt in prompts]:
             featurizer, heard = self._hear(batch)
-            states.append(self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator))
+            own, pulse = zip(*(x.split((len(batch), len(x) - len(batch))) for x in pulse), strict=True)
+            states.append(self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator, own))
         state = join_states(states)
         if n_futures > 1:
             state = map_state(state, lambda x, dim: x.repeat_interleave(n_futures, dim))
         for codes in itertools.repeat({}) if true_codes is None else ({"true_codes": c} for c in true_codes.unbind(1)):
             frame, state = self.model.next_frame(state, temperature, top_k, generator, **codes)
             yield frame
+
+    def pulse(self, prompts, tempos: Sequence[float | None] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pulse of each prompt in its last frame, and by how much it turns from frame to frame, see
+        :class:`rhythm.Pulse`.
+
+        Args:
+            prompts, tempos: as of :meth:`stream`.
+
+        Shape:
+            -> complex64 ``[B, 2]`` each
+        """
+        framing, pulses, turns = self.config.featurizer, [], []
+        for prompt, tempo in zip(prompts, tempos or [None] * len(prompts), strict=True):
+            mono = prompt.cpu().numpy() if prompt.dim() == 1 else prompt.mean(0).cpu().numpy()
+            pulse = last_pulse(mono, framing.sample_rate, tempo)
+            middle = pulse.times - framing.n_fft / 2 / framing.sample_rate
+            pulses.append(torch.from_numpy(pulse.at(middle)[0]))
+            angle = 2 * math.pi * float(pulse.frequency[0]) / framing.frame_rate
+            turns.append(torch.polar(torch.ones(2), torch.tensor([angle, 2 * angle])))
+        return torch.stack(pulses).to(self.device), torch.stack(turns).to(self.device)
 
     def _check_channels(self, waveform: torch.Tensor):
         channels = self.config.featurizer.channels

@@ -36,7 +36,7 @@ class RegressionLSTM(nn.Module):
         log_magnitude, phase = frames.chunk(2, dim=-1)
         return torch.cat([log_magnitude.exp(), phase], dim=-1)
 
-    def loss(self, frames: torch.Tensor, state=None, mask: torch.Tensor | None = None):
+    def loss(self, frames: torch.Tensor, state=None, mask: torch.Tensor | None = None, pulse: None = None):
         """Squared error of the frame after the window.
 
         Shape:
@@ -59,7 +59,7 @@ class RegressionLSTM(nn.Module):
     def lay_out(self, linear: Callable | None = None) -> None:
         """Nothing to prepare."""
 
-    def start(self, frames: torch.Tensor, layout: None = None, generator=None):
+    def start(self, frames: torch.Tensor, layout: None = None, generator=None, pulse=None):
         """Rollout state after a prompt. Shape: frames ``[B, T, 2 * n_bins]``"""
         window = self._raw(frames[:, -self.config.n_context :])
         return F.pad(window, (0, 0, self.config.n_context - window.shape[1], 0))

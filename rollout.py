@@ -37,6 +37,7 @@ class Layout(NamedTuple):
     frame: Callable  # the last frame in deviations, as the LSTM's input
     noise: torch.Tensor  # on it, in deviations [n_components]
     mark: torch.Tensor  # of frames that the rollout has made, in the LSTM's input [hidden]
+    pulse: Callable | None  # the pulse, in the LSTM's input
     lstm: list  # of each layer
     outputs: Callable  # of the LSTM: context, correction of the guess, stay, onset
     near: list  # of each book: minus the power of its centres, and the centres, in the precision of the guess
@@ -62,6 +63,8 @@ class RolloutState(NamedTuple):
     drift: drift.Drift  # how far it has gone
     first: torch.Tensor  # nats on the first codes: what is too far from the prompt is not drawn [B, n_codes]
     balance: torch.Tensor  # nepers, added to what is played [B, 1]
+    pulse: torch.Tensor  # in the last frame, see rhythm.Pulse: complex [B, 2]
+    turn: torch.Tensor  # of the pulse from frame to frame: complex [B, 2]
     layout: Layout
 
 
@@ -83,6 +86,7 @@ def lay_out(model, linear: Callable = plain_linear) -> Layout:
         frame=linear(heard, heard.new_zeros(len(heard))),
         noise=config.input_noise * codec.change.sqrt() / codec.deviation,
         mark=DRAWN_SHARE * model.drawn,
+        pulse=None if model.from_pulse is None else plain_linear(model.from_pulse.weight, None),
         lstm=[linear(*x) for x in lstm],
         outputs=linear(torch.cat(weights), torch.cat(biases)),
         near=[(-power, centres.T.contiguous()) for centres, power in model._centres()],
@@ -116,6 +120,9 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
     if free and state.drift.n_frames:
         heard = heard + layout.mark
     heard = heard + state.reference + layout.frame(torch.addcmul(last, noise[0], layout.noise))
+    pulse = state.pulse * state.turn
+    if layout.pulse is not None:
+        heard = heard + layout.pulse(torch.view_as_real(pulse).flatten(-2))
     output, lstm_state = step(heard, state.lstm, layout.lstm)
     parts = (config.head_size, config.n_components)
     context, change, stay, onset = layout.outputs(output).split((*parts, config.n_books, 1), -1)
@@ -172,7 +179,7 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
         vector, played, level = model.codec.vector(codes) / deviation, frames[1], level - excess
     held = (state.held + 1) * (codes[:, :1] == state.codes[:, :1])
     gone = drift.follow(state.drift, vector + details[0], level + state.balance, model.frame_rate)
-    state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone)
+    state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone, pulse=pulse)
     return played + state.balance, state
 
 

@@ -50,7 +50,7 @@ class Trainer:
         self.config, self.segments, self.level, self.device = config, segments, level, device
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
         self.decay = None  # dB/s, see voice.fastest
-        self.dataset = AudioDataset(segments, config.featurizer, config.training)
+        self.dataset = AudioDataset(segments, config.featurizer, config.training, config.model.pulse)
         self.featurizers = [Featurizer(framing, device) for framing, _ in self.dataset.framings]
         self.featurizer = self.featurizers[0]  # the untransposed one
         torch.manual_seed(config.training.seed)
@@ -151,8 +151,9 @@ class Trainer:
         if batch["starts_episode"]:
             self.carry = None
         features, mask = self._features(batch)
+        pulse = None if batch["pulse"] is None else batch["pulse"].to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            loss, self.carry, losses = self.model.loss(features, self.carry, mask)
+            loss, self.carry, losses = self.model.loss(features, self.carry, mask, pulse)
         return loss, losses
 
     @torch.no_grad()
@@ -160,14 +161,16 @@ class Trainer:
         """Frames of a batch, and which of them are recordings and not padding."""
         features, masks = [], []
         n_bins = self.config.featurizer.n_channel_bins
-        for waveform, n_valid, featurizer in zip(batch["waveforms"], batch["n_valid"], self.featurizers, strict=False):
-            waveform, framing = waveform.to(self.device, non_blocking=True), featurizer.config
+        for waveform, hop, n_valid, featurizer in zip(
+            batch["waveforms"], batch["hop_lengths"], batch["n_valid"], self.featurizers, strict=False
+        ):
+            waveform = waveform.to(self.device, non_blocking=True)
             if self.model.predicts_phase:
-                frames = featurizer.join(featurizer.stft(waveform))
+                frames = featurizer.join(featurizer.stft(waveform, hop))
             else:
                 # Transposed downwards, the highest bins are beyond what was recorded.
-                frames = featurizer.log_magnitude(waveform, n_bins)
-            ends = torch.arange(frames.shape[1], device=self.device) * framing.hop_length + framing.n_fft
+                frames = featurizer.log_magnitude(waveform, n_bins, hop)
+            ends = torch.arange(frames.shape[1], device=self.device) * hop + featurizer.config.n_fft
             features.append(frames)
             masks.append(ends <= n_valid.to(self.device).unsqueeze(-1))
         return torch.cat(features), torch.cat(masks)
@@ -189,8 +192,8 @@ class Trainer:
         """Loss of the averaged weights on other recordings: the same places every time."""
         if not segments:
             return float("nan")
-        training = dataclasses.replace(self.config.training, transpose=0.0)
-        dataset = AudioDataset(segments, self.config.featurizer, training)
+        training = dataclasses.replace(self.config.training, transpose=0.0, stretch=0.0)
+        dataset = AudioDataset(segments, self.config.featurizer, training, self.config.model.pulse)
         carry, self.carry = self.carry, None
         every = self.config.training.windows_per_episode
         try:
@@ -251,7 +254,7 @@ class Trainer:
             follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :]
             true_codes = codec.encode(self.featurizer.log_magnitude(follows))
             model.usual_hold.fill_(float(_longest_holds(true_codes[..., 0]).median()))
-            model.onset_bias.fill_(self._onset_bias(predictor, waveform[..., :n_prompt], true_codes))
+            model.onset_bias.fill_(self._onset_bias(predictor, waveform, n_prompt, true_codes))
 
     def _pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
         """Up to n pieces of training recordings ``[n, (2,) n_samples]``; None where most are shorter than that."""
@@ -261,13 +264,19 @@ class Trainer:
         pieces = spread_chunks(segments, n, n_samples, self.config.training.seed)
         return torch.from_numpy(np.stack(list(pieces))).to(self.device)
 
-    def _onset_bias(self, predictor: Predictor, prompt: torch.Tensor, true_codes: torch.Tensor) -> float:
+    def _onset_bias(
+        self, predictor: Predictor, waveform: torch.Tensor, n_prompt: int, true_codes: torch.Tensor
+    ) -> float:
         """The bias at which rollouts begin no more, and are in their second half no louder, than the decoder with
         true codes; whichever of the two comes first.
 
         Shape:
-            prompt ``[B, (2,) n_samples]``, true_codes of what follows ``[B, T, n_books]``
+            waveform ``[B, (2,) n_samples]`` with n_prompt samples of the prompt, true_codes of what follows ``[B, T,
+            n_books]``
         """
+        prompt = waveform[..., :n_prompt]
+        z, turn = predictor.pulse(waveform)  # the prompts are too short to have a beat: that of what follows, back
+        z = z * turn ** -((waveform.shape[-1] - n_prompt) // self.config.featurizer.hop_length)
         model, codec, seed = predictor.model, predictor.model.codec, self.config.training.seed
         n_frames, first = true_codes.shape[1], true_codes.shape[1] // 2
 
@@ -276,12 +285,14 @@ class Trainer:
             frames = torch.stack(list(itertools.islice(frames, first, n_frames)), 1)
             return codec.rise(frames), codec.level(frames).mean((1, 2))
 
-        true_rises, true_level = liveliness(predictor.frames(prompt, seed=seed, true_codes=true_codes))
+        true_rises, true_level = liveliness(predictor.frames(prompt, seed=seed, true_codes=true_codes, pulse=(z, turn)))
         usual = true_rises.quantile(1 - RISES)
         saved, n = model.onset_bias, len(prompt)
         try:  # both in one batch
             model.onset_bias = saved.new_tensor(TRIED_BIASES).repeat_interleave(n).unsqueeze(-1)
-            rises, level = liveliness(predictor.frames(torch.cat([prompt] * len(TRIED_BIASES)), seed=seed))
+            again = torch.cat([prompt] * len(TRIED_BIASES))
+            pulse = z.repeat(len(TRIED_BIASES), 1), turn.repeat(len(TRIED_BIASES), 1)
+            rises, level = liveliness(predictor.frames(again, seed=seed, pulse=pulse))
         finally:
             model.onset_bias = saved
         surplus = []  # how much too much begins, or how much too loud it is: about nats of bias
