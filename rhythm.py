@@ -51,6 +51,19 @@ def onset_strength(waveform, sample_rate: int, hop_seconds: float = HOP_SECONDS)
     return (flux - around).clip(min=0)
 
 
+def onsets(waveform, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times, s, and strengths, dB per band, of what begins: the largest peaks within 50 ms, from :data:`PEAK` up.
+
+    Shape:
+        ``[n_samples]`` -> ``[n_onsets]`` each
+    """
+    from scipy.signal import find_peaks
+
+    strength = onset_strength(waveform, sample_rate)
+    peaks, _ = find_peaks(strength, height=PEAK, distance=max(1, round(0.05 / HOP_SECONDS)))
+    return peaks * HOP_SECONDS, strength[peaks]
+
+
 def tempo(waveform, sample_rate: int) -> float:
     """Quarters a minute, from :data:`SLOWEST` to :data:`FASTEST`: the beat whose first multiples have the largest
     autocorrelation of onset strength in the mean; nan where nothing begins.
@@ -86,14 +99,17 @@ def grid_resultant(waveform, sample_rate: int, quarters_per_minute: float) -> fl
     Shape:
         ``[n_samples]``
     """
-    from scipy.signal import find_peaks
-
-    strength = onset_strength(waveform, sample_rate)
-    peaks, _ = find_peaks(strength, height=PEAK, distance=max(1, round(0.05 / HOP_SECONDS)))
-    if not len(peaks):
+    times, strengths = onsets(waveform, sample_rate)
+    if not len(times):
         return math.nan
-    phases = 2 * math.pi * peaks * HOP_SECONDS * quarters_per_minute / 60 * 2
-    return float(abs((strength[peaks] * np.exp(1j * phases)).sum()) / strength[peaks].sum())
+    phases = 2 * math.pi * times * quarters_per_minute / 60 * 2
+    return float(abs((strengths * np.exp(1j * phases)).sum()) / strengths.sum())
+
+
+def longest_hold(waveform, sample_rate: int) -> float:
+    """Seconds of the longest stretch in which nothing begins. Shape: ``[n_samples]``"""
+    times, _ = onsets(waveform, sample_rate)
+    return float(np.diff([0.0, *times, len(waveform) / sample_rate]).max())
 
 
 class Pulse(NamedTuple):

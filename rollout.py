@@ -179,7 +179,9 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
         vector, played, level = model.codec.vector(codes) / deviation, frames[1], level - excess
     held = (state.held + 1) * (codes[:, :1] == state.codes[:, :1])
     gone = drift.follow(state.drift, vector + details[0], level + state.balance, model.frame_rate)
-    state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone, pulse=pulse)
+    state = state._replace(
+        codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone, pulse=pulse
+    )
     return played + state.balance, state
 
 

@@ -9,6 +9,10 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HELD_OUT = "bwv66.6"  # the prompt of the demo comes from it
 TEMPOS = 60, 120  # quarters a minute, slowest and fastest
@@ -23,6 +27,44 @@ def tempo_of(name: str) -> int:
     return slowest + int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % (fastest - slowest + 1)
 
 
+def chorales() -> list[Path]:
+    """The scores of all chorales, in the order of their names, but for the one that the demo's prompt comes from."""
+    from music21 import corpus
+
+    paths = [path for path in corpus.getComposer("bach") if path.suffix == ".mxl" and path.stem != HELD_OUT]
+    return sorted(paths, key=lambda path: path.stem)
+
+
+def play(path: Path, quarters_per_minute: float, program: int) -> np.ndarray | None:
+    """A chorale as the synthesizer plays it; None where it has other than four parts.
+
+    Args:
+        program: of General MIDI, plays all parts.
+
+    Shape:
+        float32 ``[n_samples]`` at :data:`SAMPLE_RATE`
+    """
+    from music21 import converter, midi, tempo
+
+    from prompt import general_midi
+    from score import read
+    from score.player import synthesize
+
+    score = converter.parse(path, forceSource=True, storePickle=False)
+    if len(score.parts) != 4:
+        return None
+    mark = tempo.MetronomeMark(number=quarters_per_minute)
+    for old in list(score.recurse().getElementsByClass(tempo.TempoIndication)):
+        old.activeSite.remove(old)
+    score.parts[0].recurse().getElementsByClass("Measure").first().insert(0, mark)
+    # By music21's MIDI, which passes over fermatas: as the model in metadata/ has learned them.
+    song = read(midi.translate.streamToMidiFile(score).writestr())
+    song.changes.clear()
+    for voice in song.instruments:
+        voice.program = program
+    return synthesize(song, SAMPLE_RATE, general_midi())
+
+
 def write_chorales(folder: Path, minutes: float, progress=None) -> list[Path]:
     """Play chorales into ``folder`` until they last ``minutes``; what is there is kept.
 
@@ -30,16 +72,10 @@ def write_chorales(folder: Path, minutes: float, progress=None) -> list[Path]:
         progress: called with the seconds written so far.
     """
     import soundfile
-    from music21 import converter, corpus, midi, tempo
-
-    from prompt import general_midi
-    from score import read
-    from score.player import synthesize
 
     folder.mkdir(parents=True, exist_ok=True)
     written, seconds = [], 0.0
-    chorales = [path for path in corpus.getComposer("bach") if path.suffix == ".mxl" and path.stem != HELD_OUT]
-    for path in sorted(chorales, key=lambda p: p.stem):
+    for path in chorales():
         if seconds >= 60 * minutes:
             break
         out = folder / f"{path.stem}.flac"
@@ -47,19 +83,9 @@ def write_chorales(folder: Path, minutes: float, progress=None) -> list[Path]:
             seconds += soundfile.info(out).duration
             written.append(out)
             continue
-        score = converter.parse(path, forceSource=True, storePickle=False)
-        if len(score.parts) != 4:
+        waveform = play(path, tempo_of(path.stem), PROGRAMS[len(written) % len(PROGRAMS)])
+        if waveform is None:
             continue
-        mark = tempo.MetronomeMark(number=tempo_of(path.stem))
-        for old in list(score.recurse().getElementsByClass(tempo.TempoIndication)):
-            old.activeSite.remove(old)
-        score.parts[0].recurse().getElementsByClass("Measure").first().insert(0, mark)
-        # By music21's MIDI, which passes over fermatas: as the model in metadata/ has learned them.
-        song = read(midi.translate.streamToMidiFile(score).writestr())
-        song.changes.clear()
-        for voice in song.instruments:
-            voice.program = PROGRAMS[len(written) % len(PROGRAMS)]
-        waveform = synthesize(song, SAMPLE_RATE, general_midi())
         part = out.with_suffix(".tmp")
         soundfile.write(part, waveform / max(1.0, abs(waveform).max()), SAMPLE_RATE, format="FLAC")
         part.replace(out)
