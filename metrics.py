@@ -22,6 +22,7 @@ KRUMHANSL = {  # Krumhansl and Kessler 1982, probe-tone ratings from the tonic u
     "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
+BASS = 48  # MIDI note, C3: notes below are the bass
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
 
@@ -349,11 +350,13 @@ def in_key_share(notes, key) -> float:
 
 
 def note_figures(notes, seconds: float) -> dict:
-    """``notes`` per second, ``polyphony`` (mean number sounding), ``in_key`` share of its own ``key``."""
+    """``notes`` per second, ``polyphony`` (mean number sounding), ``in_key`` share of its own ``key``, ``bass``
+    share of the notes below :data:`BASS` (nan without notes)."""
     key = key_of(pitch_classes(notes))
     return {
         "notes": len(notes) / seconds,
         "polyphony": float(sum(note[1] for note in notes)) / seconds,
         "in_key": in_key_share(notes, key),
         "key": key,
+        "bass": float(np.mean([note[2] < BASS for note in notes])) if notes else math.nan,
     }

@@ -18,11 +18,14 @@ from metrics import FLOOR, mel_filters, power_frames, window_samples
 
 HOP_SECONDS = 0.01  # of the onset strength
 MEAN_SECONDS = 0.5  # around a moment, over which the mean flux is taken
+MIN_ONSETS = 0.5  # a second, from which a grid can be told
 BLOCK = 4096  # frames whose spectra are held at once
 PEAK = 0.2  # dB per band: onset strength from which a peak is an onset
 # One octave of tempo, in quarters a minute, so that each piece has one tempo in it: which of its doubles and halves
 # is called the beat is a convention.
 SLOWEST, FASTEST = 60.0, 120.0
+NEAR = 0.06  # of a tempo: what differs by no more has the same
+CLEARLY = 0.2  # of a resultant: by how much another grid must be kept better
 N_LAGS = 4  # beats over which the autocorrelation is summed
 PULSE_HOP_SECONDS = 0.02  # of the onset strength that the pulse is taken from
 KERNEL_SECONDS = 8.0  # of a Hann window: long enough for eight slow beats, short enough to follow a change
@@ -94,13 +97,13 @@ def tempo_ratio(one: float, other: float) -> float:
 def grid_resultant(waveform, sample_rate: int, quarters_per_minute: float) -> float:
     """How well onsets keep to a grid of eighths: the length of the mean of their phases as unit vectors, weighted
     by strength (the resultant of circular statistics, Mardia 1972): 1 where all lie on one grid, whatever its offset,
-    near 0 where they lie anywhere; nan without onsets.
+    near 0 where they lie anywhere; nan where there are fewer than one in two seconds, which say nothing.
 
     Shape:
         ``[n_samples]``
     """
     times, strengths = onsets(waveform, sample_rate)
-    if not len(times):
+    if len(times) < MIN_ONSETS * len(waveform) / sample_rate or not len(times):
         return math.nan
     phases = 2 * math.pi * times * quarters_per_minute / 60 * 2
     return float(abs((strengths * np.exp(1j * phases)).sum()) / strengths.sum())
@@ -110,6 +113,25 @@ def longest_hold(waveform, sample_rate: int) -> float:
     """Seconds of the longest stretch in which nothing begins. Shape: ``[n_samples]``"""
     times, _ = onsets(waveform, sample_rate)
     return float(np.diff([0.0, *times, len(waveform) / sample_rate]).max())
+
+
+def other_tempo(waveform, sample_rate: int, quarters_per_minute: float) -> float | None:
+    """The tempo of a waveform where it is clearly another than what is claimed, else None.
+
+    Clearly: the two differ by more than :data:`NEAR`, and onsets keep to the grid of the tempo that is found better
+    than to that of the claimed one, by :data:`CLEARLY` of the resultant. Of less than 4 s nothing is said.
+
+    Shape:
+        ``[n_samples]``
+    """
+    if len(waveform) < 4 * sample_rate:
+        return None
+    found = tempo(waveform, sample_rate)
+    if not found > 0 or abs(tempo_ratio(found, quarters_per_minute) - 1) <= NEAR:
+        return None
+    grids = [grid_resultant(waveform, sample_rate, t) for t in (found, quarters_per_minute)]
+    # A tempo on the octave that its ratio to the claimed one was taken in: 60 may be found where 116 is claimed.
+    return quarters_per_minute * tempo_ratio(found, quarters_per_minute) if grids[0] - grids[1] > CLEARLY else None
 
 
 class Pulse(NamedTuple):

@@ -22,8 +22,11 @@ from meter import Meter
 from phase import CROSSFADE
 from predictor import Predictor
 from prompt import Prompt
+from rhythm import other_tempo
 from spectrogram import column_hop, columns_png
 from transcription import Transcriber, to_midi
+
+JUDGED_SECONDS = 60.0  # of a continuation, at most, that tell its tempo
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ class Take:
 @dataclass(frozen=True)
 class Written:
     """What a take has become: samples at the output's rate, in the file and in the continuation; where in the file
-    it begins (0 without the prompt)."""
+    it begins (0 without the prompt); its tempo, quarters a minute, where that is clearly not the prompt's: then the
+    file claims neither."""
 
     take: Take
     n_samples: int
     n_new: int
     join: int
+    other_tempo: float | None = None
 
 
 def lengths(
@@ -118,6 +123,7 @@ def write_takes(
         KeyboardInterrupt: stopped before there was anything to write.
     """
     framing, rate, written = predictor.config.featurizer, form.sample_rate, []
+    beginnings = [[] for _ in takes]  # of the continuations, mono, by which their tempo is judged
     joins = [round(take.waveform.shape[-1] * rate / framing.sample_rate) for take in takes]
     ends = [join + round(take.seconds * rate) for join, take in zip(joins, takes, strict=True)]
     with contextlib.ExitStack() as stack:
@@ -133,18 +139,24 @@ def write_takes(
             write(i, take.waveform[..., :-CROSSFADE].numpy())
         skipped = [max(0, CROSSFADE - take.waveform.shape[-1]) for take in takes]  # of prompts shorter than that
         prompts = [take.waveform for take in takes[::n_futures]]
-        blocks = predictor.stream(prompts, n_frames, n_futures=n_futures, stopped=stopped, **sampling)
+        tempos = [take.prompt.meter and take.prompt.meter.tempo for take in takes[::n_futures]]
+        blocks = predictor.stream(prompts, n_frames, n_futures=n_futures, stopped=stopped, tempos=tempos, **sampling)
         for block in blocks:
             for i, (samples, skip) in enumerate(zip(block.cpu().numpy(), skipped or [0] * len(takes), strict=True)):
                 write(i, samples[..., skip:])
+                if sum(map(len, beginnings[i])) < JUDGED_SECONDS * framing.sample_rate:
+                    beginnings[i].append(samples if samples.ndim == 1 else samples.mean(0))
             skipped = None
         if skipped:
             raise KeyboardInterrupt
-        for take, file, join in zip(takes, files, joins, strict=True):
-            start = join if only_new else 0
+        for take, file, join, beginning in zip(takes, files, joins, beginnings, strict=True):
+            start, meter = join if only_new else 0, take.prompt.meter
             faded = min(fade, (file.n_samples - join) / rate)  # of a continuation that was stopped, no more
-            n = file.finish(start, faded, take.prompt.meter, join, loop and not stopped())
-            written.append(Written(take, n, n - (join - start), join - start))
+            other = meter and other_tempo(np.concatenate(beginning), framing.sample_rate, meter.tempo)
+            if other:  # what the file says of tempo and loop must be true
+                meter = None
+            n = file.finish(start, faded, meter, join, loop and not stopped() and not other)
+            written.append(Written(take, n, n - (join - start), join - start, other))
     return written
 
 
@@ -169,7 +181,9 @@ def write_flac(written: Written):
         with soundfile.SoundFile(os.fsencode(source)) as wav:
             keywords = {"format": "FLAC", "subtype": wav.subtype}
             with soundfile.SoundFile(os.fsencode(temporary), "w", wav.samplerate, wav.channels, **keywords) as flac:
-                text = comment(written.take.prompt.meter, written.join / wav.samplerate)
+                text = comment(
+                    None if written.other_tempo else written.take.prompt.meter, written.join / wav.samplerate
+                )
                 if text:
                     flac.comment = text
                 for block in wav.blocks(BLOCK, dtype="int32"):

@@ -254,7 +254,10 @@ class Trainer:
             follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :]
             true_codes = codec.encode(self.featurizer.log_magnitude(follows))
             model.usual_hold.fill_(float(_longest_holds(true_codes[..., 0]).median()))
-            model.onset_bias.fill_(self._onset_bias(predictor, waveform, n_prompt, true_codes))
+            # The prompts are too short to have a beat: it is that of what follows, turned back.
+            z, turn = predictor.pulse(waveform)
+            pulse = z * turn ** -((waveform.shape[-1] - n_prompt) // framing.hop_length), turn
+            model.onset_bias.fill_(self._onset_bias(predictor, waveform[..., :n_prompt], true_codes, pulse))
 
     def _pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
         """Up to n pieces of training recordings ``[n, (2,) n_samples]``; None where most are shorter than that."""
@@ -264,19 +267,14 @@ class Trainer:
         pieces = spread_chunks(segments, n, n_samples, self.config.training.seed)
         return torch.from_numpy(np.stack(list(pieces))).to(self.device)
 
-    def _onset_bias(
-        self, predictor: Predictor, waveform: torch.Tensor, n_prompt: int, true_codes: torch.Tensor
-    ) -> float:
+    def _onset_bias(self, predictor: Predictor, prompt: torch.Tensor, true_codes: torch.Tensor, pulse: tuple) -> float:
         """The bias at which rollouts begin no more, and are in their second half no louder, than the decoder with
         true codes; whichever of the two comes first.
 
         Shape:
-            waveform ``[B, (2,) n_samples]`` with n_prompt samples of the prompt, true_codes of what follows ``[B, T,
-            n_books]``
+            prompt ``[B, (2,) n_samples]``, true_codes of what follows ``[B, T, n_books]``, pulse of the prompts as of
+            :meth:`Predictor.pulse`
         """
-        prompt = waveform[..., :n_prompt]
-        z, turn = predictor.pulse(waveform)  # the prompts are too short to have a beat: that of what follows, back
-        z = z * turn ** -((waveform.shape[-1] - n_prompt) // self.config.featurizer.hop_length)
         model, codec, seed = predictor.model, predictor.model.codec, self.config.training.seed
         n_frames, first = true_codes.shape[1], true_codes.shape[1] // 2
 
@@ -285,14 +283,14 @@ class Trainer:
             frames = torch.stack(list(itertools.islice(frames, first, n_frames)), 1)
             return codec.rise(frames), codec.level(frames).mean((1, 2))
 
-        true_rises, true_level = liveliness(predictor.frames(prompt, seed=seed, true_codes=true_codes, pulse=(z, turn)))
+        true_rises, true_level = liveliness(predictor.frames(prompt, seed=seed, true_codes=true_codes, pulse=pulse))
         usual = true_rises.quantile(1 - RISES)
         saved, n = model.onset_bias, len(prompt)
         try:  # both in one batch
             model.onset_bias = saved.new_tensor(TRIED_BIASES).repeat_interleave(n).unsqueeze(-1)
             again = torch.cat([prompt] * len(TRIED_BIASES))
-            pulse = z.repeat(len(TRIED_BIASES), 1), turn.repeat(len(TRIED_BIASES), 1)
-            rises, level = liveliness(predictor.frames(again, seed=seed, pulse=pulse))
+            pulses = tuple(x.repeat(len(TRIED_BIASES), 1) for x in pulse)
+            rises, level = liveliness(predictor.frames(again, seed=seed, pulse=pulses))
         finally:
             model.onset_bias = saved
         surplus = []  # how much too much begins, or how much too loud it is: about nats of bias

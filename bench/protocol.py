@@ -40,6 +40,7 @@ class Protocol:
     bands: dict
     training_frames: object  # [m, metrics.COPY_MELS], unit length
     frame_mean: object
+    tempos: list  # quarters a minute, of each prompt with what really follows
     shared: list  # s, of pieces of the corpus: the longest stretch that follows one place of another recording
     network: object
     transcriber: object = None
@@ -64,6 +65,7 @@ def make_protocol(
     import torch
 
     import metrics
+    import rhythm
     from dataset import split, spread_chunks
 
     rate, level = corpus.sample_rate, corpus.level
@@ -113,6 +115,7 @@ def make_protocol(
         bands=bands,
         training_frames=frames,
         frame_mean=mean,
+        tempos=[rhythm.tempo(piece.numpy(), rate) for piece in real],
         shared=shared,
         network=network,
         transcriber=transcriber,

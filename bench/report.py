@@ -169,11 +169,22 @@ TABLES = (
         ),
     ),
     (
+        "Beat. Tempo within 6 % of that of the recording with its prompt (doubled or halved; by chance 17 %), how "
+        "well onsets keep to the grid of its eighths (median of the resultants; 1: all on one grid), and the longest "
+        "stretch in which nothing begins (median).",
+        (
+            ("tempo kept, %", _percent("tempo_kept")),
+            ("resultant", _number("grid")),
+            ("longest hold, s", _number("longest_hold", 1)),
+        ),
+    ),
+    (
         "Notes (basic-pitch). Key of the first 5 s against the prompt's: equal, and the MIREX score (three seconds are "
         "little to find a key in); and how many of them are on the prompt's scale as much as nine in ten real ones.",
         (
             ("notes/s", _number("notes", 1)),
             ("polyphony", _number("polyphony", 1)),
+            ("below C3, %", _percent("bass")),
             ("in key, %", _percent("in_key")),
             ("key kept, %", _percent("key_kept")),
             ("key score", _number("key_score")),

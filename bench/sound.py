@@ -75,6 +75,7 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
         band, values = p.bands.get(f"movement_{figure}"), [move[figure] for move in moves]
         row[f"movement_{figure}"] = float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
         row[f"usual_{figure}"] = 1 - metrics.share_outside(values, band[10], band[90]) if band else math.nan
+    row.update(rhythm_row(p, pieces))
     joins = [metrics.join_figures(w, p.n_prompt, rate) for w in waveforms]
     levels = np.abs([j["level_step"] for j in joins])
     row["join_smooth"] = np.mean([j["step"] <= 1 for j in joins])
@@ -86,6 +87,24 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
     if music and p.transcriber is not None:
         row.update(note_row(p, waveforms))
     return row
+
+
+def rhythm_row(protocol: Protocol, pieces) -> dict:
+    """Tempo and grid of continuations ``[n, n_samples]`` against those of the recordings that they continue."""
+    import numpy as np
+
+    import rhythm
+
+    rate = protocol.sample_rate
+    known = [(piece, tempo) for piece, tempo in zip(pieces, protocol.tempos, strict=True) if math.isfinite(tempo)]
+    ratios = np.array([rhythm.tempo_ratio(rhythm.tempo(piece, rate), tempo) for piece, tempo in known])
+    # A continuation in which nothing begins keeps no grid.
+    grids = np.nan_to_num([rhythm.grid_resultant(piece, rate, tempo) for piece, tempo in known])
+    return {
+        "tempo_kept": float(np.mean(np.abs(ratios - 1) <= rhythm.NEAR)) if known else math.nan,
+        "grid": float(np.median(grids)) if known else math.nan,
+        "longest_hold": float(np.median([rhythm.longest_hold(piece, rate) for piece in pieces])),
+    }
 
 
 def long_figures(protocol: Protocol, pieces) -> dict:
@@ -145,6 +164,8 @@ def note_row(protocol: Protocol, waveforms) -> dict:
         shares.append(metrics.in_key_share(first, key))
         rows.append(metrics.note_figures(after, seconds))
     out = {name: np.mean([row[name] for row in rows]) for name in ("notes", "polyphony")}
+    basses = [row["bass"] for row in rows]
+    out["bass"] = np.nanmean(basses) if np.isfinite(basses).any() else math.nan
     in_key = [row["in_key"] for row in rows]
     out["in_key"] = np.nanmean(in_key) if np.isfinite(in_key).any() else math.nan
     out |= {"key_kept": np.mean(np.array(scores) == 1), "key_score": np.mean(scores), "on_scales": shares}

@@ -18,7 +18,6 @@ from errors import exit_status
 TEMPOS = 66, 84, 100, 116  # quarters a minute
 INSTRUMENTS = {"piano": 0, "organ": 19}  # programs of General MIDI
 PROMPT_SECONDS = 10.0
-NEAR = 0.06  # of the prompt's tempo: that of the continuation counts as kept
 HEADER = (
     "continuation",
     "tempo kept",
@@ -60,7 +59,7 @@ def figures(waveform, sample_rate: int, quarters_per_minute: float) -> dict:
     ratio = rhythm.tempo_ratio(found, quarters_per_minute) if math.isfinite(found) else math.nan
     return {
         "ratio": ratio,
-        "kept": abs(ratio - 1) <= NEAR,
+        "kept": abs(ratio - 1) <= rhythm.NEAR,
         "resultant": rhythm.grid_resultant(waveform, sample_rate, quarters_per_minute),
         "onsets": len(rhythm.onsets(waveform, sample_rate)[0]) * sample_rate / len(waveform),
         "hold": rhythm.longest_hold(waveform, sample_rate),

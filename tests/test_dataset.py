@@ -35,15 +35,60 @@ def test_order_is_a_function_of_seed_and_step(corpus):
 def test_windows_of_an_episode_follow_each_other(corpus):
     config = tiny_config(training__gain_db=0.0, training__batch_size=20, training__transpose=1.0)
     training, _ = split(corpus, 0.1)
-    dataset = AudioDataset(training, config.featurizer, config.training)
+    dataset = AudioDataset(training, config.featurizer, config.training, pulse=True)
     assert len(dataset.framings) > 2
     for step in range(6):
         now, then = dataset[step], dataset[step + 1]
         assert now["starts_episode"] == (step % 3 == 0)
         if not then["starts_episode"]:
-            for one, other, (framing, _) in zip(now["waveforms"], then["waveforms"], dataset.framings, strict=True):
-                hop = config.training.n_frames * framing.hop_length
-                torch.testing.assert_close(one[:, hop:], other[:, :-hop])
+            assert now["hop_lengths"] == then["hop_lengths"]
+            for one, other, hop in zip(now["waveforms"], then["waveforms"], now["hop_lengths"], strict=True):
+                step = config.training.n_frames * hop
+                torch.testing.assert_close(one[:, step:], other[:, :-step])
+            torch.testing.assert_close(turned(now, 1), then["pulse"][:, 0], atol=0.05, rtol=0)
+
+
+def turned(item, n):
+    """The pulse of the last frame of each sequence, n frames later, by what it turns from frame to frame."""
+    z = torch.view_as_complex(item["pulse"].unflatten(-1, (2, 2)))
+    turn = z[:, -1] / torch.where(z[:, -2] == 0, 1, z[:, -2])
+    return torch.view_as_real(z[:, -1] * turn**n).flatten(-2)
+
+
+def test_stretched_sequences_are_faster_and_slower_music(corpus):
+    """Hops of an episode differ by part, within the share that was asked for; the beat turns with them."""
+    config = tiny_config(training__batch_size=20, training__transpose=0.0, training__stretch=0.2)
+    dataset = AudioDataset(split(corpus, 0.1)[0], config.featurizer, config.training, pulse=True)
+    assert [n for _, n in dataset.framings] == [5, 5, 5, 5]
+    hops = np.array([dataset[3 * episode]["hop_lengths"] for episode in range(50)])
+    assert hops.min() >= 128 / 1.2 - 0.5 and hops.max() <= 128 * 1.2 + 0.5
+    assert hops.min() < 112 and hops.max() > 148 and len(np.unique(hops[0])) > 1
+    assert abs(np.log(hops / 128).mean()) < 0.02
+    still = tiny_config(training__batch_size=20, training__transpose=0.0, training__stretch=0.0)
+    assert AudioDataset(dataset.segments, still.featurizer, still.training)[0]["hop_lengths"] == [128]
+
+
+def test_the_pulse_of_stretched_sequences_is_the_beat_of_their_music(tmp_path):
+    """Of a click track at 80 a minute: the pulse turns by its beat and is at its largest at the clicks, in the time of
+    the recording, whatever the hop."""
+    clicks = np.zeros(30 * RATE, np.float32)
+    for i in range(40):
+        clicks[i * 6000 : i * 6000 + 200] = np.random.default_rng(i).standard_normal(200) * 0.3
+    soundfile.write(tmp_path / "clicks.wav", clicks, RATE)
+    config = tiny_config(training__batch_size=20, training__transpose=0.0, training__stretch=0.2)
+    segments = split(open_corpus(tmp_path, tmp_path / "store", RATE), 0.0)[0]
+    item = AudioDataset(segments, config.featurizer, config.training, pulse=True)[0]
+    z = torch.view_as_complex(item["pulse"].unflatten(-1, (2, 2)))[:, :, 0]
+    beats = (z[:, 1:] / z[:, :-1]).angle().median(1).values.numpy() / (2 * np.pi)
+    hops = np.repeat(item["hop_lengths"], 5)
+    assert len(set(hops)) > 1
+    np.testing.assert_allclose(60 * beats * RATE / hops, 80, rtol=0.01)
+    waveforms, near = [row.numpy() for part in item["waveforms"] for row in part], []
+    for row, hop, own in zip(waveforms, hops, z.numpy(), strict=True):
+        middles = hop * np.arange(1, own.size + 1) + 256
+        loud = [np.abs(row[max(0, m - 100) : m + 100]).max() > 0.1 for m in middles]
+        near += list(np.angle(own[loud]) / (2 * np.pi))
+    assert len(near) > 5 and np.abs(near).max() < 0.15  # of a beat
 
 
 def test_transposed_frames_are_those_of_transposed_music():

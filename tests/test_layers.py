@@ -12,7 +12,7 @@ from conftest import ROOT
 FLOORS = [
     {"errors"},
     {"metrics", "meter", "voicing"},
-    {"config", "sampling", "refiner", "drift", "riff", "transcription", "chords"},
+    {"config", "sampling", "refiner", "drift", "riff", "transcription", "chords", "rhythm"},
     {"corpus", "featurizer", "device", "score"},
     {"codec", "regression", "phase", "spectrogram", "dataset", "prompt"},
     {"rollout", "voice"},
@@ -32,6 +32,7 @@ FILELESS = {
     "rollout",
     "sampling",
     "drift",
+    "rhythm",
     "voice",
 }
 PACKAGES = {"score", "studio"}  # folders of several modules, each as one

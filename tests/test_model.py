@@ -193,7 +193,8 @@ def test_sequences_hear_frames_that_the_model_drew(trainer, frames):
     model = trainer.model
     torch.manual_seed(0)
     codes, vector, detail = model.codec.analyze(torch.from_numpy(np.tile(frames[:8], (4, 1, 1))))
-    *mixed, drawn = model._with_drawn(codes, vector, detail, model._embed_reference(None, 32), None)
+    conditions = model._conditions(model._embed_reference(None, 32), None)
+    *mixed, drawn = model._with_drawn(codes, vector, detail, conditions, None)
     for new, old in zip(mixed, (codes, vector, detail), strict=True):
         assert torch.equal(new[1::2], old[1::2]) and torch.equal(new[:, 0], old[:, 0])
     torch.testing.assert_close(mixed[1], model.codec.vector(mixed[0]) / model.codec.deviation, atol=1e-4, rtol=1e-4)
@@ -208,8 +209,9 @@ def test_drawing_takes_no_gradient_away(trainer, frames):
     """Weights that were used without a gradient a moment ago, under the same autocast, get theirs."""
     model = copy.deepcopy(trainer.model).train()
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16_matrix_units(CPU)):
+        pulse = torch.rand(4, frames.shape[1] - 1, 4)
         first, state, _ = model.loss(torch.from_numpy(frames[:4]))  # without a reference, and with one
-        second, _, _ = model.loss(torch.from_numpy(frames[:4]), state)
+        second, _, _ = model.loss(torch.from_numpy(frames[:4]), state, pulse=pulse)
     (first + second).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 

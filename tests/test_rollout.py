@@ -110,11 +110,11 @@ def test_the_onset_bias_is_repeatable_and_bounded(trainer):
         class Fixed:
             model = trainer.model
 
-            def frames(self, prompt, seed, true_codes=None):
+            def frames(self, prompt, seed, true_codes=None, pulse=None):
                 for t in itertools.count():  # true: a rise in every thirtieth frame; rollouts: always the same
                     yield torch.full((len(prompt), n_bins), level if true_codes is None else -2.0 + (t % 30 == 0))
 
-        return trainer._onset_bias(Fixed(), prompt, codes)
+        return trainer._onset_bias(Fixed(), prompt, codes, (torch.zeros(3, 2), torch.ones(3, 2)))
 
     assert bias_of(-3.0) == 1.5
     assert bias_of(2.0) == -0.5
