@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO = out/demo
-# Of training, and of the music that it learns.
-MINUTES ?= 3
+# Of the continuation that the README shows, too.
+SEED ?= 4
+# Optimizer steps of the training, and minutes of the music that it learns. Two slow cores need six minutes for them.
+STEPS ?= 200
 CHORALES ?= 20
+# What plays the sound; PLAYER= plays nothing.
+PLAYER ?= $(shell command -v afplay || command -v paplay || command -v aplay)
+PROMPT = demo/prompt.musicxml
 
 .PHONY: demo studio test lint bench clean
 
@@ -27,12 +32,29 @@ $(VENV)/installed-studio: $(VENV)/installed requirements-studio.txt
 	$(RUN) -m pip install --quiet -r requirements-studio.txt
 	touch $@
 
+# Where nothing can be played (no sound card), the demo goes on without a word.
+play = -@test -z "$(PLAYER)" || ($(PLAYER) $(1) >/dev/null 2>&1 &)
+
 demo: $(VENV)/installed
+	@mkdir -p $(DEMO)
+	@echo "1. The model of this repository goes on with eight bars of Bach, played by a piano"
+	$(RUN) predict.py metadata/chorales.json $(PROMPT) --seconds 20 --seed $(SEED) -o $(DEMO)/shipped.wav --picture --force
+	@echo "   listen:  $(DEMO)/shipped.wav (the prompt, then 20 s of the model; it joins them without a step)"
+	@echo "   look:    $(DEMO)/shipped.png (the prompt left of the dashed line)"
+	$(call play,$(DEMO)/shipped.wav)
+	@echo "2. A model of your own: $(CHORALES) minutes of chorales, $(STEPS) steps (1 to 6 minutes), then the same prompt"
 	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes $(CHORALES)
-	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --minutes $(MINUTES) --save-every 30
-	$(RUN) predict.py metadata/demo.json demo/prompt.musicxml --seconds 20 -o $(DEMO)/continuation.wav --picture --force
-	@echo "listen:  $(DEMO)/continuation.wav"
-	@echo "look:    $(DEMO)/continuation.png"
+	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --steps $(STEPS) --save-every 60 --no-preview
+	$(RUN) predict.py metadata/demo.json $(PROMPT) --seconds 20 --seed $(SEED) -o $(DEMO)/continuation.wav --picture --force
+	@echo "   listen:  $(DEMO)/continuation.wav"
+	@echo "   look:    $(DEMO)/continuation.png"
+	$(call play,$(DEMO)/continuation.wav)
+	@echo "Listen for: the piano and the beat of the prompt go on in both; chords and voices are clearer in the first,"
+	@echo "which has learned for 20 minutes, from 90 minutes of music. Next:"
+	@echo "   more steps, from where it stopped:   $(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --steps 1000"
+	@echo "   another continuation:                $(RUN) predict.py metadata/chorales.json $(PROMPT) --seed 8 -o another.wav"
+	@echo "   your own recordings:                 $(RUN) train.py FOLDER"
+	@echo "   a page in the browser:               make studio"
 
 studio: $(VENV)/installed-studio
 	$(RUN) -m studio
