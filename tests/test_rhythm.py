@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 
 import rhythm
+from audio_file import AudioFormat
 from demo.chorales import SAMPLE_RATE, chorales, play
+from meter import Meter
+from phase import CROSSFADE
+from predictor import Predictor
+from prompt import Prompt
+from takes import Take, write_flac, write_takes
+from test_audio_file import chunks
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +86,72 @@ def test_blocks_make_no_difference(pieces, monkeypatch):
     whole = rhythm.onset_strength(waveform, SAMPLE_RATE)
     monkeypatch.setattr(rhythm, "BLOCK", 100)
     np.testing.assert_allclose(rhythm.onset_strength(waveform, SAMPLE_RATE), whole, atol=1e-4)
+
+
+# -- what is made of it ------------------------------------------------------------------------
+
+
+def clicks(tempo: float, seconds: float, sample_rate: int) -> np.ndarray:
+    """Bursts of noise on the eighths of a tempo."""
+    waveform, random = np.zeros(round(seconds * sample_rate), np.float32), np.random.default_rng(0)
+    for at in np.arange(0, seconds - 0.1, 30 / tempo):
+        first, n = round(at * sample_rate), sample_rate // 40
+        waveform[first : first + n] = 0.2 * random.standard_normal(n)
+    return waveform
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_run):
+    torch.set_num_threads(1)
+    return Predictor.load(tiny_run)
+
+
+def test_a_rollout_goes_on_with_the_pulse_of_its_prompt(predictor):
+    """The coefficients in the last frame, as those of training are taken, and their turn from frame to frame; the model
+    hears them."""
+    framing = predictor.config.featurizer
+    prompt = torch.from_numpy(clicks(90, 12, framing.sample_rate))
+    z, turn = predictor.pulse([prompt])
+    assert turn.angle()[0].tolist() == pytest.approx(
+        [2 * np.pi * k * 1.5 * 128 / framing.sample_rate for k in (1, 2)], rel=5e-3
+    )
+    assert turn.abs()[0].tolist() == pytest.approx([1, 1])
+    track = rhythm.track_pulse(prompt.numpy(), framing.sample_rate)
+    true = track.at(np.array([9.0]))[0]  # before its kernel sees the end
+    frames_back = (12 - framing.n_fft / 2 / framing.sample_rate - 9.0) * framing.frame_rate
+    turned = z[0].numpy() * turn[0].numpy() ** -frames_back
+    assert abs(np.angle(turned[1] * true[1].conj())) < 0.5
+    told, _ = predictor.pulse([prompt], [60.0])
+    _, turn = predictor.pulse([prompt], [45.0])  # half of 90
+    assert turn.angle()[0, 0].item() == pytest.approx(2 * np.pi * 1.5 * 128 / framing.sample_rate, rel=1e-4)
+    assert told.abs()[0, 1] < 0.3 * z.abs()[0, 1]  # no onsets there
+    for prompts in ([prompt, prompt[:8000]], prompt[None]):
+        with_pulse = predictor.frames(prompts, temperature=0.0)
+        nothing = torch.zeros(len(prompts), 2, dtype=torch.complex64)
+        without = predictor.frames(prompts, temperature=0.0, pulse=(nothing, nothing + 1))
+        with torch.inference_mode():
+            changed = [not torch.equal(next(with_pulse), next(without)) for _ in range(20)]
+        assert any(changed)
+
+
+@pytest.mark.parametrize(("tempo", "claimed"), [(100.0, True), (50.0, True), (84.0, False)])
+def test_files_claim_only_the_tempo_that_they_have(predictor, tmp_path, monkeypatch, tempo, claimed):
+    """A continuation at another tempo than its prompt's 100 is no loop, and its file says no tempo."""
+    rate, said = predictor.config.featurizer.sample_rate, []
+    prompt = Prompt("beat", clicks(100, 4, rate), Meter(100, 4, 4))
+    follows = np.concatenate([np.zeros(CROSSFADE, np.float32), clicks(tempo, 12, rate)])
+
+    def stream(self, prompts, n_frames, tempos=None, **options):
+        said.append(tempos)
+        yield torch.from_numpy(follows)[None]
+
+    monkeypatch.setattr(Predictor, "stream", stream)
+    take = Take(tmp_path / "a.wav", prompt, torch.from_numpy(prompt.waveform), 12.0)
+    (written,) = write_takes(predictor, [take], 1, 750, AudioFormat("wav", 16, rate, 1), loop=True)
+    found = chunks(tmp_path / "a.wav")
+    assert said == [[100]]
+    assert (b"acid" in found) == claimed and (b"smpl" in found) == claimed and b"cue " in found
+    assert written.other_tempo == (None if claimed else pytest.approx(tempo, rel=0.02))
+    write_flac(written)
+    comment = soundfile.SoundFile(tmp_path / "a.flac").comment
+    assert ("quarters" in comment) == claimed and "continuation from 4.0" in comment
