@@ -6,6 +6,7 @@ re full scale. Spectra have windows of about 93 ms (2048 samples at 22.05 kHz) a
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -23,6 +24,8 @@ KRUMHANSL = {  # Krumhansl and Kessler 1982, probe-tone ratings from the tonic u
     "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
 BASS = 48  # MIDI note, C3: notes below are the bass
+CHORD_SECONDS = 0.25  # between two looks at which chord sounds: an eighth at 120 quarters a minute
+TRIADS = ((0, 4, 7), (0, 3, 7), (0, 3, 6))  # major, minor, diminished, in semitones above the root
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
 
@@ -349,9 +352,31 @@ def in_key_share(notes, key) -> float:
     return float(weights[[(key[0] + step) % 12 for step in SCALES[key[1]]]].sum() / weights.sum())
 
 
+def chords(notes, seconds: float) -> list[tuple[int, int] | None]:
+    """The triad that sounds in each :data:`CHORD_SECONDS`: ``(root, index in TRIADS)``, the one whose pitch classes are
+    most like those that sound (cosine similarity, after Fujishima, ICMC 1999); None where nothing does."""
+    n = int(seconds / CHORD_SECONDS)
+    weights = np.zeros((n, 12))
+    for onset, duration, pitch, _ in notes:
+        edges = np.arange(n + 1) * CHORD_SECONDS
+        sounding = np.minimum(edges[1:], onset + duration) - np.maximum(edges[:-1], onset)
+        weights[:, int(pitch) % 12] += sounding.clip(min=0)
+    names = [(root, kind) for kind in range(len(TRIADS)) for root in range(12)]
+    templates = np.zeros((len(names), 12))
+    for template, (root, kind) in zip(templates, names, strict=True):
+        template[[(root + step) % 12 for step in TRIADS[kind]]] = 1
+    return [names[i] if w.any() else None for i, w in zip((weights @ templates.T).argmax(1), weights, strict=True)]
+
+
+def chord_figures(notes, seconds: float) -> dict:
+    """``chord_changes`` per second, and ``longest_chord``, s in which one triad sounds, or nothing."""
+    runs = [len(list(run)) for _, run in itertools.groupby(chords(notes, seconds))]
+    return {"chord_changes": (len(runs) - 1) / seconds, "longest_chord": max(runs, default=0) * CHORD_SECONDS}
+
+
 def note_figures(notes, seconds: float) -> dict:
     """``notes`` per second, ``polyphony`` (mean number sounding), ``in_key`` share of its own ``key``, ``bass``
-    share of the notes below :data:`BASS` (nan without notes)."""
+    share of the notes below :data:`BASS` (nan without notes), and :func:`chord_figures`."""
     key = key_of(pitch_classes(notes))
     return {
         "notes": len(notes) / seconds,
@@ -359,4 +384,5 @@ def note_figures(notes, seconds: float) -> dict:
         "in_key": in_key_share(notes, key),
         "key": key,
         "bass": float(np.mean([note[2] < BASS for note in notes])) if notes else math.nan,
+        **chord_figures(notes, seconds),
     }

@@ -179,12 +179,15 @@ TABLES = (
         ),
     ),
     (
-        "Notes (basic-pitch). Key of the first 5 s against the prompt's: equal, and the MIREX score (three seconds are "
-        "little to find a key in); and how many of them are on the prompt's scale as much as nine in ten real ones.",
+        "Notes (basic-pitch); chords are the triads that are most like what sounds. Key of the first 5 s against the "
+        "prompt's: equal, and the MIREX score (three seconds are little to find a key in); and how many of them are on "
+        "the prompt's scale as much as nine in ten real ones.",
         (
             ("notes/s", _number("notes", 1)),
             ("polyphony", _number("polyphony", 1)),
             ("below C3, %", _percent("bass")),
+            ("chord changes/s", _number("chord_changes", 1)),
+            ("longest chord, s", _number("longest_chord", 1)),
             ("in key, %", _percent("in_key")),
             ("key kept, %", _percent("key_kept")),
             ("key score", _number("key_score")),

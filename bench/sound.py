@@ -163,7 +163,8 @@ def note_row(protocol: Protocol, waveforms) -> dict:
         scores.append(metrics.key_score(metrics.key_of(metrics.pitch_classes(first)), key))
         shares.append(metrics.in_key_share(first, key))
         rows.append(metrics.note_figures(after, seconds))
-    out = {name: np.mean([row[name] for row in rows]) for name in ("notes", "polyphony")}
+    out = {name: np.mean([row[name] for row in rows]) for name in ("notes", "polyphony", "chord_changes")}
+    out["longest_chord"] = np.median([row["longest_chord"] for row in rows])
     basses = [row["bass"] for row in rows]
     out["bass"] = np.nanmean(basses) if np.isfinite(basses).any() else math.nan
     in_key = [row["in_key"] for row in rows]

@@ -3,7 +3,8 @@
 Chorales that the model has not heard (the last of music21's corpus, of which the demo plays the first), at four
 tempos, by piano and by organ: :data:`PROMPT_SECONDS` of each go on for 20 s. The tempo is found by autocorrelation
 of onset strength, within an octave; the grid is that of the prompt's eighths (see :mod:`rhythm`). The rows tell what
-really follows, the model that is told the prompt's tempo, as of a score, and the model that finds it by ear.
+really follows, the model that is told the prompt's tempo, as of a score, and the model that finds it by ear. Chords
+are triads by the notes that basic-pitch hears.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ HEADER = (
     "of half of them at least",
     "onsets/s",
     "longest hold",
+    "chord changes/s",
+    "longest chord",
     "4 s or less",
 )
 
@@ -49,10 +52,11 @@ def played(n: int, seconds: float) -> list[tuple]:
     return rows
 
 
-def figures(waveform, sample_rate: int, quarters_per_minute: float) -> dict:
-    """Of one continuation ``[n_samples]``."""
+def figures(waveform, sample_rate: int, quarters_per_minute: float, transcriber) -> dict:
+    """Of one continuation ``[n_samples]``; its notes are found by a :class:`transcription.Transcriber`."""
     import math
 
+    import metrics
     import rhythm
 
     found = rhythm.tempo(waveform, sample_rate)
@@ -63,6 +67,7 @@ def figures(waveform, sample_rate: int, quarters_per_minute: float) -> dict:
         "resultant": rhythm.grid_resultant(waveform, sample_rate, quarters_per_minute),
         "onsets": len(rhythm.onsets(waveform, sample_rate)[0]) * sample_rate / len(waveform),
         "hold": rhythm.longest_hold(waveform, sample_rate),
+        **metrics.chord_figures(transcriber.notes(waveform, sample_rate), len(waveform) / sample_rate),
     }
 
 
@@ -78,7 +83,9 @@ def summary(name: str, rows: list[dict]) -> tuple:
         f"{np.mean(resultants >= 0.5) * 100:.0f} %",
         f"{np.mean([row['onsets'] for row in rows]):.1f}",
         f"{np.median([row['hold'] for row in rows]):.1f} s",
-        f"{100 * np.mean([row['hold'] <= 4 for row in rows]):.0f} %",
+        f"{np.mean([row['chord_changes'] for row in rows]):.1f}",
+        f"{np.median([row['longest_chord'] for row in rows]):.1f} s",
+        f"{100 * np.mean([max(row['hold'], row['longest_chord']) <= 4 for row in rows]):.0f} %",
     )
 
 
@@ -94,7 +101,9 @@ def measure(metadata: Path, per_cell: int, seconds: float, seed: int, threads: i
 
     from demo.chorales import SAMPLE_RATE
     from predictor import Predictor, rejoin
+    from transcription import Transcriber
 
+    transcriber = Transcriber()
     torch.set_num_threads(threads)
     predictor = Predictor.load(metadata)
     rate, n_prompt = predictor.config.featurizer.sample_rate, round(PROMPT_SECONDS * SAMPLE_RATE)
@@ -115,7 +124,10 @@ def measure(metadata: Path, per_cell: int, seconds: float, seed: int, threads: i
                     out / f"{name.replace(' ', '-')}-{tempo}-{instrument}-{i}.wav", waveform.clip(-1, 1), rate
                 )
     return {
-        name: [(i, t, figures(waveform, rate, t)) for (i, t, _), waveform in zip(pieces, waveforms, strict=True)]
+        name: [
+            (instrument, tempo, figures(waveform, rate, tempo, transcriber))
+            for (instrument, tempo, _), waveform in zip(pieces, waveforms, strict=True)
+        ]
         for name, waveforms in rows.items()
     }
 

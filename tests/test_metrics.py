@@ -219,3 +219,13 @@ def test_key_score_is_that_of_mirex():
     assert {key: metrics.key_score(key, c) for key in keys} == keys
     assert metrics.key_score((0, "major"), (9, "minor")) == 0.3
     assert metrics.key_score(None, c) == 0
+
+
+def test_chords_and_how_long_they_last():
+    """C major for 2 s, A minor for 1 s by two of its notes and a bass, nothing for 1 s."""
+    notes = [(0, 2, p, 1) for p in (48, 64, 67)] + [(2, 1, p, 1) for p in (45, 60, 64)]
+    assert metrics.chords(notes, 4.0) == [(0, 0)] * 8 + [(9, 1)] * 4 + [None] * 4
+    assert metrics.chord_figures(notes, 4.0) == {"chord_changes": 0.5, "longest_chord": 2.0}
+    assert metrics.chord_figures([], 4.0) == {"chord_changes": 0, "longest_chord": 4.0}
+    figures = metrics.note_figures([*notes, (3, 1, 40, 1)], 4.0)
+    assert figures["bass"] == pytest.approx(2 / 7) and math.isnan(metrics.note_figures([], 4.0)["bass"])
