@@ -29,6 +29,7 @@ SHORTER = [
         "bench.sound recordings --metadata metadata/mine.json --prompts 2 --seconds 3 --long 6",
     ),
     (r"(bench.voice .*)", r"\1 --prompts 2 --seconds 3"),
+    (r"(bench.tempo .*)", r"\1 --each 1 --seconds 5"),
     (r"bench.studio recordings", "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --waves 1 --rounds 0"),
     (r"bench.crash", "bench.crash --kills 2 --loads 50"),
     (r"bench.memory", "bench.memory --hours 0.1 0.2 --steps 2 --preset original"),
@@ -37,7 +38,7 @@ SHORTER = [
     (r"mine\.sf2", general_midi()),
     (r"bench.prompts", "bench.prompts --limit 2"),
     (r"--cases 5000", "--cases 20"),
-    (r"^make demo$", "make demo MINUTES=0.05 CHORALES=2 RUN={python} VENV={venv}"),
+    (r"^make demo$", "make demo STEPS=3 CHORALES=2 PLAYER= RUN={python} VENV={venv}"),
     (r"^make studio$", "make --dry-run studio VENV={venv}"),  # it is started below
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
     (r"^(sudo|docker) .*", "true"),  # tests/test_deploy.py checks what they take
@@ -120,8 +121,9 @@ def test_command(clone, command, request):
         assert asked or ("event: complete" in result.stdout and "chords-next.wav" in result.stdout)
         return
     if command == "make demo":
-        assert (clone / "out/demo/continuation.wav").stat().st_size > 1e6
-        assert "continuation.png" in result.stdout
+        for name in ("shipped", "continuation"):
+            assert (clone / f"out/demo/{name}.wav").stat().st_size > 1e6
+            assert f"{name}.wav" in result.stdout and f"{name}.png" in result.stdout
     for name in regex.findall(r"-o (\S+)", command):
         path = clone / name
         files = list(path.iterdir()) if path.is_dir() else list(clone.glob(f"{path.stem}*{path.suffix}"))
