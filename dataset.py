@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 
 from config import FeaturizerConfig, TrainingConfig
 from corpus import Corpus, Recording
-from rhythm import Pulse, track_pulse
+from rhythm import KERNEL_SECONDS, Pulse, track_pulse
 
 STRETCHED_ROWS = 5  # sequences, at most, that share one stretch in an episode
+PULSE_SECONDS = 30  # of a recording, whose pulse is found at once
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class AudioDataset(Dataset):
     music.
 
     Args:
-        pulse: whether items have it. It is found once for each recording, when that is first drawn.
+        pulse: whether items have it. It is found when a stretch of a recording is first drawn, and kept.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class AudioDataset(Dataset):
         self.framings = transposed_framings(featurizer, training.transpose, training.batch_size)
         if training.stretch:
             self.framings = [(f, n) for f, rows in self.framings for n in parts(rows, STRETCHED_ROWS)]
-        self.pulses: dict[str, Pulse] | None = {} if pulse else None
+        self.pulses: dict[tuple[str, int], Pulse] | None = {} if pulse else None
         sizes = np.array([s.n_samples for s in segments], dtype=np.float64)
         self.cumulative = np.cumsum(sizes / sizes.sum())
 
@@ -128,16 +129,27 @@ class AudioDataset(Dataset):
         pulse = None
         if self.pulses is not None:
             middles = segment.start + first + framing.n_fft / 2 + hop * np.arange(1, config.n_frames + 1)
-            pulse = self._pulse(segment.recording).at(middles / framing.sample_rate).reshape(config.n_frames, 2)
+            pulse = self._pulse(segment.recording, middles / framing.sample_rate)
         return waveform * np.float32(10 ** ((2 * gain - 1) * config.gain_db / 20)), n_valid, pulse
 
-    def _pulse(self, recording: Recording) -> Pulse:
-        """Of a whole recording: kept, since what it is does not depend on when it is asked for."""
-        if recording.name not in self.pulses:
-            waveform = recording.read(0, recording.n_samples)
-            mono = waveform if waveform.ndim == 1 else waveform.mean(0)
-            self.pulses[recording.name] = track_pulse(mono, self.framings[0][0].sample_rate)
-        return self.pulses[recording.name]
+    def _pulse(self, recording: Recording, times: np.ndarray) -> np.ndarray:
+        """The pulse of a recording at some times, s. Shape: ``[n]`` -> complex64 ``[n, 2]``"""
+        stretches, z = (times // PULSE_SECONDS).astype(int), np.zeros((len(times), 2), np.complex64)
+        for stretch in np.unique(stretches):
+            key, here = (recording.name, int(stretch)), stretches == stretch
+            if key not in self.pulses:
+                self.pulses[key] = self._track(recording, int(stretch))
+            z[here] = self.pulses[key].at(times[here])
+        return z
+
+    def _track(self, recording: Recording, stretch: int) -> Pulse:
+        """The pulse of the n-th :data:`PULSE_SECONDS` of a recording, as that of the whole would be there."""
+        rate, margin = self.framings[0][0].sample_rate, KERNEL_SECONDS / 2 + 1
+        first = max(0, round((stretch * PULSE_SECONDS - margin) * rate))
+        last = min(recording.n_samples, round(((stretch + 1) * PULSE_SECONDS + margin) * rate))
+        waveform = recording.read(first, max(1, last - first))
+        pulse = track_pulse(waveform if waveform.ndim == 1 else waveform.mean(0), rate)
+        return pulse._replace(times=pulse.times + first / rate)
 
 
 def parts(n: int, most: int) -> list[int]:

@@ -194,6 +194,7 @@ class Trainer:
             return float("nan")
         training = dataclasses.replace(self.config.training, transpose=0.0, stretch=0.0)
         dataset = AudioDataset(segments, self.config.featurizer, training, self.config.model.pulse)
+        dataset.pulses = self.dataset.pulses  # found once for all saves
         carry, self.carry = self.carry, None
         every = self.config.training.windows_per_episode
         try:
