@@ -49,6 +49,7 @@ class Metadata:
     tensorboard: str = ""
     scaler: str = "arrays model.codec.mean, .weight, .components in the state file"
     corpus: dict = field(default_factory=dict)
+    sessions: list = field(default_factory=list)  # of train.py: what each ran on, and from which step on
 
     def resolve(self, name: str) -> Path:
         """The path of one of the files above."""

@@ -13,6 +13,8 @@ between two.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -134,13 +136,21 @@ def varimax(loadings: np.ndarray, n_iterations: int = 60) -> np.ndarray:
     return rotation
 
 
-def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: int, channels: int = 1):
+def fit_codec(
+    codec: ResidualCodec,
+    chunks: np.ndarray,
+    sample_rate: int,
+    seed: int,
+    channels: int = 1,
+    progress: Callable[[float], None] = lambda share: None,
+):
     """Fill the codec's arrays from frames of the corpus, by scikit-learn.
 
     Args:
         chunks: log-magnitude ``[n_chunks, n_frames, n_bins]`` float32, frames consecutive in each.
         sample_rate: Hz.
         channels: whose bins lie side by side in a frame, each from 0 Hz to half the sample rate.
+        progress: called with the share that is done.
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
@@ -162,6 +172,7 @@ def fit_codec(codec: ResidualCodec, chunks: np.ndarray, sample_rate: int, seed: 
     books = np.zeros(codec.books.shape, np.float32)
     residual = vectors.copy()
     for i in range(codec.n_books):
+        progress((i + 1) / (codec.n_books + 1))
         n_codes = min(codec.n_codes, len(residual))
         kmeans = MiniBatchKMeans(
             n_codes,

@@ -25,7 +25,7 @@ import regex
 import soundfile
 import soxr
 
-from errors import UserError
+from errors import UserError, count
 
 STORE_VERSION = 1
 MIN_SECONDS = 0.1
@@ -101,12 +101,19 @@ class Corpus:
         """Median RMS of the recordings, full scale 1."""
         return float(np.median([r.rms for r in self.recordings]))
 
+    @property
+    def sha256(self) -> str:
+        """Of the names and contents of the recordings: the same corpus has the same."""
+        lines = "\n".join(f"{r.name}\t{r.sha256}" for r in self.recordings)
+        return hashlib.sha256(os.fsencode(lines)).hexdigest()
+
     def report(self) -> dict:
         """What was read and what was not, as plain JSON values."""
         return {
             "sample_rate": self.sample_rate,
             "n_recordings": len(self.recordings),
             "seconds": round(self.seconds, 3),
+            "sha256": self.sha256,
             "level_dbfs": round(20 * float(np.log10(self.level)), 2),
             "recordings": [{"file": r.name, "seconds": r.n_samples / self.sample_rate} for r in self.recordings],
             "unusable": list(self.problems),
@@ -222,7 +229,7 @@ def find_recordings(folder: Path, include: str = "", skip=()) -> tuple[list[Path
             else:
                 files.append(path)
     if not files and not problems:
-        what = "is empty" if not ignored else f"has no recordings among its {len(ignored)} files"
+        what = "is empty" if not ignored else f"has no recordings among its {count(len(ignored), 'file')}"
         raise UserError(f"{folder}: {what}; add WAV, FLAC, OGG or MP3 files")
     return files, ignored, problems
 

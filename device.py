@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -61,6 +62,21 @@ def rollout_linear(device: torch.device) -> Callable | None:
         return lambda x: apply(x, packed, bias)
 
     return make
+
+
+@contextlib.contextmanager
+def use_threads(n: int) -> Iterator[None]:
+    """PyTorch's threads for the CPU, for as long as the block lasts.
+
+    A rollout is a chain of products too small to share: two threads wait for each other after each, most of all
+    where something else runs on their cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def n_usable_cores() -> int:

@@ -255,7 +255,7 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
             from takes import lengths, plan, write_midi, write_picture, write_takes
 
             torch.set_num_threads(arguments.threads)
-            predictor = Predictor.load(arguments.metadata, select_device(arguments.device))
+            predictor = Predictor.load(arguments.metadata, select_device(arguments.device), threads=arguments.threads)
             prompts = loading.result()
         except BaseException:
             cancelled.set()  # the pool waits for what it began

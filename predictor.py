@@ -13,7 +13,7 @@ import torch
 
 from checkpoint import State, load_run
 from config import RunConfig
-from device import rollout_linear
+from device import rollout_linear, use_threads
 from featurizer import Featurizer
 from model_definition import build_model
 from phase import CROSSFADE, continue_waveform, lookahead
@@ -30,7 +30,8 @@ class Predictor:
     """A trained model, ready to continue waveforms.
 
     ``level`` is the median RMS of the corpus; ``step`` the training step of the state; ``decay`` how fast the corpus
-    dies away, dB/s, see :func:`voice.fastest`: None where it is not known.
+    dies away, dB/s, see :func:`voice.fastest`: None where it is not known; ``threads`` of the CPU that a rollout
+    takes, see :func:`device.use_threads`.
     """
 
     model: torch.nn.Module
@@ -38,24 +39,29 @@ class Predictor:
     level: float
     step: int
     decay: float | None = None
+    threads: int = 1
 
     @classmethod
-    def load(cls, metadata_path, device: torch.device | str = "cpu", previous: bool = False) -> Predictor:
+    def load(
+        cls, metadata_path, device: torch.device | str = "cpu", previous: bool = False, threads: int = 1
+    ) -> Predictor:
         """The newest complete state of a run, also while it trains, or the one before it.
 
         Raises:
             UserError: metadata or state missing, damaged, foreign or of a newer format.
         """
         metadata, state = load_run(metadata_path, previous)
-        return cls.from_state(metadata.config, state, device)
+        return cls.from_state(metadata.config, state, device, threads)
 
     @classmethod
-    def from_state(cls, config: RunConfig, state: State, device: torch.device | str = "cpu") -> Predictor:
+    def from_state(
+        cls, config: RunConfig, state: State, device: torch.device | str = "cpu", threads: int = 1
+    ) -> Predictor:
         with torch.random.fork_rng(devices=[]):  # a preview must not change the training's dice
             model = build_model(config.featurizer, config.model)
         model.load_state_dict({**state.group("model"), **state.group("average")})
         info = state.info
-        return cls(model.to(device).eval(), config, info["level"], info["step"], info.get("decay"))
+        return cls(model.to(device).eval(), config, info["level"], info["step"], info.get("decay"), threads)
 
     def match_level(self, waveform: torch.Tensor) -> torch.Tensor:
         """Each waveform ``[..., n_samples]`` scaled to the corpus' level (median RMS), as a prompt should be.
@@ -166,7 +172,9 @@ class Predictor:
         return self._sound(self._ends(prompts).repeat_interleave(n_futures, 0), frames, n_frames, progress)
 
     @torch.inference_mode()
-    def reconstruct(self, waveform: torch.Tensor, n_prompt: int, codec: bool = True, seed: int = 0) -> torch.Tensor:
+    def reconstruct(
+        self, waveform: torch.Tensor, n_prompt: int, codec: bool = True, seed: int = 0, progress=None
+    ) -> torch.Tensor:
         """What :meth:`continue_` gave were every prediction true: the limit that its parts set.
 
         Args:
@@ -174,6 +182,7 @@ class Predictor:
             n_prompt: samples of the prompt.
             codec: True keeps the true codes and draws the rest; False keeps the true magnitudes,
                 so that only the phase is made anew.
+            progress: as of :meth:`continue_`.
 
         Shape:
             waveform ``[B, n_samples]``, stereo ``[B, 2, n_samples]`` -> the same or up to ``n_fft + 5 *
@@ -191,7 +200,7 @@ class Predictor:
         if codec:
             frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
         return rejoin(
-            prompt.to(self.device), self._sound(self._ends(prompt), frames, len(true[0]) - lookahead(framing))
+            prompt.to(self.device), self._sound(self._ends(prompt), frames, len(true[0]) - lookahead(framing), progress)
         )
 
     def frames(
@@ -280,16 +289,17 @@ class Predictor:
         featurizer = Featurizer(framing, self.device)
         while n_done < n_frames:
             wanted = min(BLOCK, n_frames - n_done)
-            pending += itertools.islice(frames, wanted + ahead - len(pending))
-            n_block = len(pending) - ahead  # fewer where the frames end
-            if n_block < 1:
-                break
-            block = torch.stack(pending, dim=1)
-            if self.model.predicts_phase and block.shape[-1] == 2 * framing.n_bins:
-                log_magnitude, phase = block.chunk(2, dim=-1)
-                new = continue_waveform(featurizer, known, log_magnitude, 0, phase)
-            else:
-                new = continue_waveform(featurizer, known, block)
+            with use_threads(self.threads):
+                pending += itertools.islice(frames, wanted + ahead - len(pending))
+                n_block = len(pending) - ahead  # fewer where the frames end
+                if n_block < 1:
+                    break
+                block = torch.stack(pending, dim=1)
+                if self.model.predicts_phase and block.shape[-1] == 2 * framing.n_bins:
+                    log_magnitude, phase = block.chunk(2, dim=-1)
+                    new = continue_waveform(featurizer, known, log_magnitude, 0, phase)
+                else:
+                    new = continue_waveform(featurizer, known, block)
             new = new[..., : CROSSFADE + n_block * framing.hop_length]
             known = torch.cat([known[..., :-CROSSFADE], new], dim=-1)[..., -framing.n_fft :]
             pending = pending[n_block:]

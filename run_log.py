@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -20,6 +21,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+class Task:
+    """What :meth:`Progress.task` is told of a task."""
+
+    fraction = 0.0  # done, 0 to 1
+
+
 class Progress:
     """A bar on a terminal, a plain line every few seconds in a log file.
 
@@ -33,9 +40,35 @@ class Progress:
         self.every = every
         self.last = -1e9
         self.bar = None
+        self.lock = threading.RLock()  # a task is told by a thread of its own
 
-    def update(self, fraction: float, left: float, text: str):
-        """``fraction`` done (0 to 1), ``left`` seconds to go."""
+    def update(self, fraction: float, left: float | None, text: str):
+        """``fraction`` done (0 to 1), ``left`` seconds to go, None where that is not known."""
+        with self.lock:
+            self._update(fraction, text if left is None else f"{duration(left)} left, {text}")
+
+    @contextlib.contextmanager
+    def task(self, text: str):
+        """Name what is being done for as long as it lasts, every few seconds anew.
+
+        Yields:
+            a :class:`Task`, whose ``fraction`` can be set.
+        """
+        task, over, began = Task(), threading.Event(), time.monotonic()
+
+        def tell():
+            while not over.wait(min(self.every, 0.5)):
+                self.update(task.fraction, None, f"{text}, {time.monotonic() - began:.0f} s")
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield task
+        finally:
+            over.set()
+            thread.join()
+
+    def _update(self, fraction: float, text: str):
         terminal = self.stream.isatty()
         if time.monotonic() - self.last < (0.1 if terminal else self.every) and fraction < 1:
             return
@@ -48,16 +81,18 @@ class Progress:
                 bar_format = "{percentage:3.0f}%|{bar:16}| {desc}"
                 self.bar = tqdm(total=1.0, file=self.stream, ncols=width, nrows=20, bar_format=bar_format)
             self.bar.n = min(1.0, fraction)
-            self.bar.set_description_str(f"{duration(left)} left, {text}")
+            self.bar.set_description_str(text)
         else:
-            print(f"{100 * min(1.0, fraction):5.1f} %  {text}, {duration(left)} left", file=self.stream, flush=True)
+            print(f"{100 * min(1.0, fraction):5.1f} %  {text}", file=self.stream, flush=True)
 
     def say(self, line: str):
         """A line of its own above the bar."""
-        if self.bar is not None:
-            self.bar.write(line, file=self.stream)
-        else:
-            print(line, file=self.stream, flush=True)
+        with self.lock:
+            if self.bar is not None:
+                self.bar.write(line, file=self.stream)
+            else:
+                print(line, file=self.stream, flush=True)
+            self.last = time.monotonic()
 
     def close(self):
         """Leave the terminal's cursor on a fresh line."""

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from checkpoint import State
 from codec import fit_codec
 from config import RunConfig, to_dict
 from dataset import AudioDataset, Segment, spread_chunks
-from device import has_bf16_matrix_units
+from device import has_bf16_matrix_units, use_threads
 from featurizer import Featurizer
 from model_definition import build_model
 from predictor import Predictor
@@ -34,6 +35,10 @@ RISES = 0.03  # share of a corpus' frames whose rise counts as something that be
 RISES_PER_BIAS = 1.5  # nats of their share for each of the bias, as measured
 TRIED_BIASES = (0.0, 0.8)  # nats
 MIN_BIAS, MAX_BIAS = -0.5, 1.5
+
+
+class Abandoned(Exception):
+    """Raised by what watches a calibration, a held-out loss or a preview, to give it up."""
 
 
 class Trainer:
@@ -69,8 +74,12 @@ class Trainer:
         self.dtype = torch.bfloat16 if fast else torch.float32
 
     @torch.no_grad()
-    def fit(self):
-        """Scaler, components and codebooks of the corpus; call once, before the first step."""
+    def fit(self, progress: Callable[[float], None] = lambda share: None):
+        """Scaler, components and codebooks of the corpus; call once, before the first step.
+
+        Args:
+            progress: called with the share that is done.
+        """
         codec = getattr(self.model, "codec", None)
         if codec is None:
             return
@@ -80,7 +89,8 @@ class Trainer:
         featurizer = Featurizer(config.featurizer)
         chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
         codec.cpu()
-        fit_codec(codec, chunks, config.featurizer.sample_rate, config.training.seed, config.featurizer.channels)
+        rate, channels = config.featurizer.sample_rate, config.featurizer.channels
+        fit_codec(codec, chunks, rate, config.training.seed, channels, lambda share: progress(0.1 + 0.7 * share))
         codec.to(self.device)
         self._fit_drift(featurizer)
         self._fit_decay(featurizer)
@@ -188,8 +198,14 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.values()), [parameters[n] for n in self.average], 1 - keep)
 
     @torch.no_grad()
-    def held_out_loss(self, segments: list[Segment], n_batches: int = 2) -> float:
-        """Loss of the averaged weights on other recordings: the same places every time."""
+    def held_out_loss(
+        self, segments: list[Segment], n_batches: int = 2, watch: Callable[[float], None] = lambda share: None
+    ) -> float:
+        """Loss of the averaged weights on other recordings: the same places every time.
+
+        Args:
+            watch: as of :meth:`calibrate`.
+        """
         if not segments:
             return float("nan")
         training = dataclasses.replace(self.config.training, transpose=0.0, stretch=0.0)
@@ -202,7 +218,11 @@ class Trainer:
             devices = [self.device] if self.device.type == "cuda" else []
             with self._averaged(), torch.random.fork_rng(devices=devices):
                 torch.manual_seed(self.config.training.seed)
-                return float(np.mean([self._loss(dataset[i * every])[0].item() for i in range(n_batches)]))
+                losses = []
+                for i in range(n_batches):
+                    watch(i / n_batches)
+                    losses.append(self._loss(dataset[i * every])[0].item())
+                return float(np.mean(losses))
         finally:
             self.carry = carry
 
@@ -218,7 +238,7 @@ class Trainer:
             self.model.load_state_dict(own, strict=False)
 
     @torch.no_grad()
-    def calibrate(self):
+    def calibrate(self, watch: Callable[[float], None] = lambda share: None):
         """Measure on the training recordings by how much the decoder is too soft and rollouts too calm, and
         make up for it: training itself does not depend on it.
 
@@ -226,10 +246,24 @@ class Trainer:
         gain for all bins. And a model that is right about each frame, given a recording up to there, still
         begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier,
         and the time after which a hold is a long one. Nothing is done where the recordings are too short.
+
+        Args:
+            watch: called with the share that is done, with each frame. Where it raises, everything stays as it was.
         """
         codec = getattr(self.model, "codec", None)
         if codec is None:
             return
+        measured = codec.balance, self.model.usual_hold, self.model.onset_bias
+        before = [x.clone() for x in measured]
+        try:
+            with use_threads(1):
+                self._calibrate(codec, watch)
+        except BaseException:
+            for x, old in zip(measured, before, strict=True):
+                x.copy_(old)
+            raise
+
+    def _calibrate(self, codec, watch: Callable[[float], None]):
         seed, framing = self.config.training.seed, self.config.featurizer
         n_prompt = framing.n_fft + CALIBRATION_PROMPT * framing.hop_length
         n_frames = max(CALIBRATION_FRAMES, 8 * framing.n_fft // framing.hop_length)
@@ -239,7 +273,7 @@ class Trainer:
         codec.balance.zero_()
         with self._averaged() as model:
             predictor = Predictor(model, self.config, self.level, self.step)
-            again = predictor.reconstruct(waveform, n_prompt, seed=seed)
+            again = predictor.reconstruct(waveform, n_prompt, seed=seed, progress=lambda _: watch(0.1))
             skip = n_prompt + framing.n_fft  # samples whose frames still see the prompt
             power = [x[..., skip : again.shape[-1]].square().flatten(1).mean(-1) + 1e-12 for x in (waveform, again)]
             # Each prompt's own gain has made up for its share, and will again.
@@ -258,7 +292,7 @@ class Trainer:
             # The prompts are too short to have a beat: it is that of what follows, turned back.
             z, turn = predictor.pulse(waveform)
             pulse = z * turn ** -((waveform.shape[-1] - n_prompt) // framing.hop_length), turn
-            model.onset_bias.fill_(self._onset_bias(predictor, waveform[..., :n_prompt], true_codes, pulse))
+            model.onset_bias.fill_(self._onset_bias(predictor, waveform[..., :n_prompt], true_codes, pulse, watch))
 
     def _pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
         """Up to n pieces of training recordings ``[n, (2,) n_samples]``; None where most are shorter than that."""
@@ -268,7 +302,14 @@ class Trainer:
         pieces = spread_chunks(segments, n, n_samples, self.config.training.seed)
         return torch.from_numpy(np.stack(list(pieces))).to(self.device)
 
-    def _onset_bias(self, predictor: Predictor, prompt: torch.Tensor, true_codes: torch.Tensor, pulse: tuple) -> float:
+    def _onset_bias(
+        self,
+        predictor: Predictor,
+        prompt: torch.Tensor,
+        true_codes: torch.Tensor,
+        pulse: tuple,
+        watch: Callable[[float], None] = lambda share: None,
+    ) -> float:
         """The bias at which rollouts begin no more, and are in their second half no louder, than the decoder with
         true codes; whichever of the two comes first.
 
@@ -279,19 +320,26 @@ class Trainer:
         model, codec, seed = predictor.model, predictor.model.codec, self.config.training.seed
         n_frames, first = true_codes.shape[1], true_codes.shape[1] // 2
 
-        def liveliness(frames):
+        def liveliness(frames, done: float):
             """Rises, and the mean level, of the second half. Shape: ``[B, n_bins]`` each -> ``[B, T]``, ``[B]``"""
-            frames = torch.stack(list(itertools.islice(frames, first, n_frames)), 1)
+            kept = []
+            for t, frame in enumerate(itertools.islice(frames, n_frames)):
+                watch(done + 0.45 * t / n_frames)
+                if t >= first:
+                    kept.append(frame)
+            frames = torch.stack(kept, 1)
             return codec.rise(frames), codec.level(frames).mean((1, 2))
 
-        true_rises, true_level = liveliness(predictor.frames(prompt, seed=seed, true_codes=true_codes, pulse=pulse))
+        true_rises, true_level = liveliness(
+            predictor.frames(prompt, seed=seed, true_codes=true_codes, pulse=pulse), 0.1
+        )
         usual = true_rises.quantile(1 - RISES)
         saved, n = model.onset_bias, len(prompt)
         try:  # both in one batch
             model.onset_bias = saved.new_tensor(TRIED_BIASES).repeat_interleave(n).unsqueeze(-1)
             again = torch.cat([prompt] * len(TRIED_BIASES))
             pulses = tuple(x.repeat(len(TRIED_BIASES), 1) for x in pulse)
-            rises, level = liveliness(predictor.frames(again, seed=seed, pulse=pulses))
+            rises, level = liveliness(predictor.frames(again, seed=seed, pulse=pulses), 0.55)
         finally:
             model.onset_bias = saved
         surplus = []  # how much too much begins, or how much too loud it is: about nats of bias

@@ -13,6 +13,8 @@ import pytest
 import soundfile
 import torch
 
+import time_budget
+import train as train_script
 from checkpoint import load_run, load_state, previous_state
 from conftest import ROOT, assert_one_line, chord, run, start_training, tiny_arguments, train, wait_for
 
@@ -60,10 +62,18 @@ def test_interrupted_at_five_random_steps_and_resumed(recordings, tmp_path):
     assert not different
 
 
-def test_previews_do_not_change_the_training(recordings, tiny_run, tmp_path):
-    """With a preview at each step and with one at the end: the same weights."""
-    often = train(recordings, tmp_path / "m.json", "--steps", 12, "--save-every", 0.001)
-    assert often.returncode == 0 and len(list((tmp_path / "m" / "previews").glob("*.wav"))) == 12
+def train_here(recordings, metadata, *arguments) -> int:
+    """A tiny training in this process."""
+    words = [recordings, "--metadata", metadata, *tiny_arguments(), "--threads", 1, *arguments]
+    return train_script.main([str(word) for word in words])
+
+
+def test_previews_do_not_change_the_training(recordings, tiny_run, tmp_path, monkeypatch):
+    """With calibration, held-out loss and preview at each step, and with one at the end: the same weights."""
+    monkeypatch.setattr(time_budget, "EARLY_STEPS", 0)
+    monkeypatch.setattr(time_budget, "SHARE", 1e6)
+    assert train_here(recordings, tmp_path / "m.json", "--steps", 12, "--save-every", 0.001) == 0
+    assert len(list((tmp_path / "m" / "previews").glob("*.wav"))) == 12
     one, other = weights(tiny_run), weights(tmp_path / "m.json")
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -137,7 +147,8 @@ def test_a_terminal_gets_a_bar(recordings, tmp_path):
     os.close(master)
     assert process.wait() == 0
     bars = [line for line in shown.decode().replace("\r", "\n").splitlines() if "|" in line]
-    assert "step 30, loss" in bars[-1] and "100%" in bars[-1] and "left" in bars[-1]
+    last = [bar for bar in bars if "step 30" in bar][-1]
+    assert "loss" in last and "100%" in last and "left" in last
 
 
 def test_a_finished_run_says_so_and_can_be_prolonged(recordings, tiny_run, tmp_path):

@@ -1,0 +1,387 @@
+"""One call of train.py: opens the corpus, makes or resumes the run, trains, saves and previews."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import soundfile
+import torch
+
+from checkpoint import (
+    load_run,
+    new_metadata,
+    previous_state,
+    read_metadata,
+    save_state,
+    write_atomic,
+    write_metadata,
+)
+from config import PRESETS, RunConfig, is_young, override
+from corpus import open_corpus
+from dataset import split
+from device import keep_freed_memory, n_usable_cores, select_device
+from errors import UserError, count
+from predictor import Predictor, rejoin
+from run_log import Progress, RunLog, duration
+from spectrogram import spectrogram_png
+from time_budget import TimeBudget
+from trainer import Abandoned, Trainer
+
+FIRST_SAVE = 20.0  # s in steps: early enough to be heard, late enough to be music
+MAX_REPORTED = 20  # unusable files named on the screen; the report names all
+PREVIEW_PROMPT, PREVIEW_LENGTH = 3.0, 6.0  # s
+
+
+class Session:
+    """One call of train.py.
+
+    Args:
+        arguments: of its command line.
+        progress: where it says what it does.
+
+    Raises:
+        UserError: the run or its recordings cannot be used.
+    """
+
+    def __init__(self, arguments, progress: Progress):
+        self.arguments, self.progress, self.budget = arguments, progress, TimeBudget()
+        with self.progress.task("starting"):
+            self.threads = arguments.threads or n_usable_cores()
+            torch.set_num_threads(self.threads)
+            self.device = select_device(arguments.device)
+            keep_freed_memory()
+        self.stop_signal, self.slimmed, self.seconds_left = 0, False, 0.0
+        path, state = arguments.metadata, None
+        if path.exists() and not arguments.force:
+            self.metadata, state = self.resume()
+        else:
+            preset = arguments.preset or "small"
+            orphan = path.parent / path.stem / "state.safetensors"
+            if orphan.exists() and not arguments.force:
+                raise UserError(f"{orphan}: a state without its metadata; restore {path}, or start anew with --force")
+            where = os.path.relpath(arguments.recordings.resolve(), path.parent.resolve())
+            self.metadata = new_metadata(
+                path, self.wanted_config(preset), preset=preset, recordings=where, include=arguments.include
+            )
+        self.prepare(state)
+
+    def wanted_config(self, preset: str) -> RunConfig:
+        """The preset with what the command line changes in it."""
+        seed = [] if self.arguments.seed is None else [f"training.seed={self.arguments.seed}"]
+        return override(PRESETS[preset], [*self.arguments.overrides, *seed])
+
+    def resume(self):
+        """The run that is there, if the command asks for the same one."""
+        arguments, path = self.arguments, self.arguments.metadata
+        metadata = read_metadata(path)
+        wanted = arguments.preset or metadata.preset
+        config = metadata.config
+        if arguments.overrides or arguments.seed is not None or wanted != metadata.preset:
+            config = self.wanted_config(wanted)
+        same_folder = metadata.resolve("recordings").resolve() == arguments.recordings.resolve()
+        if config != metadata.config or not same_folder or arguments.include != metadata.include:
+            raise UserError(f"{path}: holds a run with other recordings or settings; choose another name, or --force")
+        if not metadata.resolve("state").exists():  # stopped before its first save
+            return metadata, None
+        metadata, state = load_run(path)
+        if not Trainer.can_resume(state):
+            raise UserError(f"{path}: finished with --slim, it cannot go on; choose another name, or --force")
+        return metadata, state
+
+    def prepare(self, state):
+        """Corpus, split, trainer: everything up to the first step."""
+        start, metadata = time.monotonic(), self.metadata
+        config, report_path = metadata.config, metadata.resolve("state").with_name("corpus.json")
+        with self.progress.task("decoding") as task:
+
+            def decoded(done, total, name):
+                task.fraction = done / total
+                left = (time.monotonic() - start) / done * (total - done)
+                self.progress.update(done / total, left, f"decoding {done}/{total} {Path(name).name}")
+
+            corpus = open_corpus(
+                self.arguments.recordings,
+                metadata.resolve("store"),
+                config.featurizer.sample_rate,
+                include=metadata.include,
+                progress=decoded,
+                skip=[report_path.parent],
+                channels=config.featurizer.channels,
+            )
+        self.progress.close()
+        say = self.progress.say
+        for problem in corpus.problems[:MAX_REPORTED]:
+            say(f"not used: {problem['file']}: {problem['reason']}")
+        if len(corpus.problems) > MAX_REPORTED:
+            say(f"not used: {count(len(corpus.problems) - MAX_REPORTED, 'more file')}, see {report_path}")
+        training, self.held_out = split(corpus, config.training.hold_out)
+        report = {"held_out": [s.recording.name for s in self.held_out], **corpus.report()}
+        write_atomic(report_path, (json.dumps(report, indent=1) + "\n").encode())
+        decoding = time.monotonic() - start
+        say(
+            f"corpus: {count(len(corpus.recordings), 'recording')}, {corpus.seconds / 60:.1f} min; "
+            f"{len(corpus.problems)} not used, {count(len(corpus.ignored), 'other file')} (see {report_path}); "
+            f"{decoding:.1f} s"
+        )
+        start = time.monotonic()
+        self.trainer = Trainer(config, training, corpus.level, self.device)
+        if state is None:
+            with self.progress.task("scaler and codebooks") as task:
+                self.trainer.fit(lambda share: setattr(task, "fraction", share))
+            self.progress.close()
+            summary = {k: v for k, v in corpus.report().items() if not isinstance(v, list)}
+            summary["n_held_out"] = len(self.held_out)
+            self.metadata = dataclasses.replace(metadata, corpus=summary, sessions=[self.origin(0)])
+            if self.arguments.force:  # metadata and state must never be of two runs
+                path = metadata.resolve("state")
+                pictures = metadata.resolve("previews").glob("step-*.*")
+                events = metadata.resolve("tensorboard").glob("events.*")
+                for old in (path, previous_state(path), metadata.resolve("log"), *pictures, *events):
+                    old.unlink(missing_ok=True)
+            say(f"scaler and codebooks: {time.monotonic() - start:.1f} s")
+        else:
+            self.trainer.load_state(state)
+            sessions = [*metadata.sessions, self.origin(self.trainer.step)]
+            self.metadata = dataclasses.replace(metadata, sessions=sessions)
+            say(f"resumed at step {self.trainer.step}")
+        try:
+            write_metadata(self.metadata)
+        except OSError as error:
+            raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); free some space") from None
+        self.preparation = f"decoding {decoding:.1f} s, codebooks {time.monotonic() - start:.1f} s"
+        self.log = RunLog(self.metadata, say)
+
+    def origin(self, step: int) -> dict:
+        """What a session runs on, for the metadata: whoever compares runs must know it."""
+        return {
+            "from_step": step,
+            "commit": commit(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "device": str(self.device),
+            "threads": self.threads,
+            "command": shlex.join(["train.py", *self.arguments.words]),
+        }
+
+    # -- training ----------------------------------------------------------------------------
+
+    def train(self) -> int:
+        """Train until the budget is spent or a signal comes; returns the exit status."""
+        trainer = self.trainer
+
+        def stop(number, frame):
+            self.stop_signal = number
+            signal.signal(number, signal.SIG_DFL)  # a second one is not waited for
+
+        old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.seconds_before, self.steps_before = trainer.seconds, trainer.step
+        last_log, last_save = time.monotonic(), 0.0
+        next_save = self.arguments.save_every
+        if trainer.step == 0:
+            next_save = min(FIRST_SAVE, next_save)
+        losses = []
+        try:
+            while not self.stop_signal and not self.finished():
+                began = time.monotonic()
+                with self.progress.task("first step") if not self.n_steps else contextlib.nullcontext():
+                    result = trainer.train_step()
+                trainer.seconds += time.monotonic() - began
+                losses.append(result["loss"])
+                self.report(sum(losses[-20:]) / len(losses[-20:]))
+                if time.monotonic() - last_log >= 2 or self.n_steps == 1:
+                    result["loss"] = sum(losses) / len(losses)
+                    self.log_step(result)
+                    losses, last_log = losses[-20:] if self.n_steps == 1 else [], time.monotonic()
+                if self.step_seconds - last_save >= next_save and not self.finished() and not self.stop_signal:
+                    self.save(final=False)
+                    last_save, next_save = self.step_seconds, self.budget.save_interval(self.arguments.save_every)
+            if self.n_steps or self.arguments.slim or not self.metadata.resolve("state").exists():
+                self.save(final=True)
+        finally:
+            self.progress.close()
+            self.log.close()
+            for number, handler in old.items():
+                signal.signal(number, handler)
+        return self.goodbye()
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of this session."""
+        return self.trainer.step - self.steps_before
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds in them."""
+        return self.trainer.seconds - self.seconds_before
+
+    def finished(self) -> bool:
+        """Whether the run has what the command asks for."""
+        arguments, trainer = self.arguments, self.trainer
+        if arguments.steps is not None:
+            return trainer.step >= arguments.steps
+        return trainer.seconds >= 60 * arguments.minutes
+
+    def frames_per_second(self) -> float:
+        """Speed of the steps."""
+        return self.n_steps * self.trainer.frames_per_step / max(self.step_seconds, 1e-6)
+
+    def report(self, loss: float):
+        """Loss, speed and time left on the progress line."""
+        arguments, trainer = self.arguments, self.trainer
+        if arguments.steps is not None:
+            fraction = trainer.step / arguments.steps
+            left = self.step_seconds / self.n_steps * (arguments.steps - trainer.step)
+        else:
+            fraction, left = trainer.seconds / (60 * arguments.minutes), 60 * arguments.minutes - trainer.seconds
+        self.seconds_left, speed = max(0.0, left), self.frames_per_second()
+        audio = speed / self.metadata.config.featurizer.frame_rate
+        young = ", young" * is_young(trainer.step)
+        text = f"step {trainer.step}{young}, loss {loss:.3f}, {speed:,.0f} frames/s, {audio:,.0f} audio-s/s"
+        self.fraction = fraction
+        self.progress.update(fraction, left, text)
+
+    def log_step(self, result: dict):
+        """A line of the log."""
+        speed = self.frames_per_second()
+        values = {
+            **result,
+            "frames_per_second": speed,
+            "audio_seconds_per_second": speed / self.metadata.config.featurizer.frame_rate,
+            "seconds": self.trainer.seconds,
+            "seconds_left": self.seconds_left,
+            "skipped": self.trainer.n_skipped,
+        }
+        self.log.scalars(self.trainer.step, values)
+
+    # -- beside the steps --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def beside(self, task: str, limit: float = float("inf")):
+        """Name a task on the screen while it lasts, book its time, and give it up where a signal or its limit asks.
+
+        Yields:
+            a function that the task calls with the share that is done, and that raises :class:`trainer.Abandoned`.
+        """
+        began = time.monotonic()
+
+        def watch(share: float):
+            shown.fraction = share
+            if self.stop_signal or time.monotonic() - began > limit:
+                raise Abandoned
+
+        complete = False
+        how = "" if task == "saving" else " (Ctrl-C gives it up)"
+        try:
+            with self.progress.task(f"{task}{how}") as shown:
+                yield watch
+            complete = True
+        except Abandoned:
+            why = "given up" if self.stop_signal else f"not done within {limit:.0f} s, left out"
+            self.progress.say(f"{task}: {why}")
+        finally:
+            self.budget.book(task, time.monotonic() - began, complete)
+
+    def limit(self, task: str, final: bool) -> float | None:
+        """Seconds for a task now, None to leave it out. After a signal there is time for the weights only."""
+        if self.stop_signal:
+            return None
+        return self.budget.limit(task, self.trainer.step, self.step_seconds, final)
+
+    def save(self, final: bool):
+        """State, and where the time allows it calibration, held-out loss and preview. A full disk costs this save, not
+        the run."""
+        if limit := self.limit("calibrating", final):
+            with self.beside("calibrating", limit) as watch:
+                self.trainer.calibrate(watch)
+        slim = final and self.arguments.slim and self.finished()
+        path = self.metadata.resolve("state")
+        try:
+            with self.beside("saving"):
+                state = self.trainer.slim_state() if slim else self.trainer.state()
+                save_state(path, state.tensors, state.info)
+        except OSError as error:
+            line = f"{path}: not saved ({error.strerror}); the state before stays; free some disk space"
+            if final:
+                raise UserError(line) from None
+            self.progress.say(line)
+            return
+        if slim:
+            previous_state(path).unlink(missing_ok=True)
+            self.slimmed = True
+        young = " (young: it needs some hundred steps to be music)" * is_young(state.info["step"])
+        self.progress.say(f"saved step {state.info['step']}{young}: {path}")
+        values = {"seconds_left": 0.0 if self.finished() else self.seconds_left}
+        if limit := self.limit("held-out loss", final):
+            with self.beside("held-out loss", limit) as watch:
+                values["held_out_loss"] = self.trainer.held_out_loss(self.held_out, watch=watch)
+        self.log.scalars(self.trainer.step, values)
+        if not self.arguments.no_preview and (limit := self.limit("preview", final)):
+            with self.beside("preview", limit) as watch:
+                self.preview(state, watch)
+
+    def preview(self, state, watch):
+        """A few seconds from a held-out recording on, as WAV and PNG beside the state."""
+        framing = self.metadata.config.featurizer
+        segment = max(self.held_out or self.trainer.segments, key=lambda s: s.n_samples)
+        n_prompt = int(min(PREVIEW_PROMPT * framing.sample_rate, segment.n_samples))
+        waveform, _ = segment.read((segment.n_samples - n_prompt) // 3, n_prompt)
+        predictor = Predictor.from_state(self.metadata.config, state, self.device)
+        prompt = predictor.match_level(torch.from_numpy(waveform).unsqueeze(0))
+        n_frames, n_made = int(PREVIEW_LENGTH * framing.frame_rate), 0
+
+        def stopped() -> bool:  # asked with each frame
+            nonlocal n_made
+            n_made += 1
+            watch(min(1.0, n_made / n_frames))
+            return False
+
+        # The preview draws from its own generator: the training's random states stay as they are.
+        blocks = predictor.stream(prompt, n_frames, stopped=stopped)
+        out = rejoin(prompt.to(self.device), blocks)[0].cpu().clamp(-1, 1)
+        young = " (young)" * is_young(predictor.step)
+        title = f"step {predictor.step}{young}: {segment.recording.name}"
+        png = spectrogram_png(out, framing, title, n_prompt / framing.sample_rate)
+        wav = io.BytesIO()
+        soundfile.write(wav, out.numpy().T, framing.sample_rate, format="WAV", subtype="PCM_16")
+        stem = self.metadata.resolve("previews") / f"step-{predictor.step:07d}"
+        try:
+            write_atomic(stem.with_suffix(".wav"), wav.getvalue())
+            write_atomic(stem.with_suffix(".png"), png)
+        except OSError as error:
+            self.progress.say(f"{stem}: no preview ({error.strerror})")
+        self.log.preview(predictor.step, out, framing.sample_rate, png)
+
+    def goodbye(self) -> int:
+        """What the session has done and where its time went, on stderr; returns the exit status."""
+        trainer, path = self.trainer, self.metadata.path
+        booked = f"{duration(self.step_seconds)} in {count(self.n_steps, 'step')}"
+        booked += f"; beside them {self.budget}" if self.budget.spent else ""
+        booked += f"; before them {self.preparation}"
+        if self.stop_signal and not self.slimmed:
+            print(f"stopped at step {trainer.step}, saved; the same command goes on ({booked})", file=sys.stderr)
+            return 128 + self.stop_signal
+        more = "" if self.slimmed else "; more: raise --minutes or --steps"
+        print(f"finished at step {trainer.step}: {booked}", file=sys.stderr)
+        print(f"hear it: python predict.py {path} PROMPT{more}", file=sys.stderr)
+        return 0
+
+
+def commit() -> str | None:
+    """The commit of this project's clone, with ``+`` where its files have been changed since; None outside of one."""
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        result = subprocess.run(words, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,0 +1,248 @@
+"""Time in a training: what is counted, what is bounded, what is given up, what is said; and what is left behind."""
+
+import contextlib
+import io
+import json
+import signal
+import time
+
+import pytest
+import regex
+import soundfile
+import torch
+
+import session
+import time_budget
+import train as train_script
+from checkpoint import load_run, read_metadata
+from config import YOUNG_STEPS, is_young
+from conftest import assert_one_line, chord, run, start_training, tiny_arguments, wait_for
+from device import use_threads
+from run_log import Progress
+from time_budget import TimeBudget
+from trainer import Abandoned, Trainer
+
+
+def train_here(recordings, metadata, *arguments) -> tuple[int, str]:
+    """Status and stderr of a tiny training in this process."""
+    words = [recordings, "--metadata", metadata, *tiny_arguments(), "--threads", 1, *arguments]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        status = train_script.main([str(word) for word in words])
+    return status, said.getvalue()
+
+
+# -- the budget --------------------------------------------------------------------------------
+
+
+def test_a_tenth_of_the_time_is_for_all_that_is_not_a_step():
+    budget = TimeBudget()
+    assert budget.limit("preview", step=99, step_seconds=1e6) is None  # young
+    assert budget.limit("calibrating", 200, 79.0) is None  # taken to need 8 s
+    assert budget.limit("calibrating", 200, 81.0) == pytest.approx(8.1)
+    budget.book("calibrating", 2.0)
+    budget.book("saving", 1.0)
+    assert budget.left(81.0) == pytest.approx(5.1)
+    assert budget.limit("calibrating", 200, 49.0) is None  # 1.9 s are left, 2 needed
+    assert budget.limit("calibrating", 200, 51.0) == pytest.approx(2.1)
+    budget.book("calibrating", 2.1, complete=False)
+    assert budget.limit("calibrating", 200, 92.0) is None  # given up after 2.1 s: 4.2 are needed
+    assert budget.limit("calibrating", 3, 1.0, last=True) == time_budget.LAST_SECONDS
+    assert str(budget) == "calibrating 4.1 s, saving 1.0 s"
+
+
+def test_saves_are_rarer_where_they_are_slow():
+    budget = TimeBudget()
+    assert budget.save_interval(60) == 60
+    budget.book("saving", 9.0)
+    assert budget.save_interval(60) == pytest.approx(90)
+
+
+def test_minutes_count_steps_only(recordings, tmp_path, monkeypatch):
+    """With a calibration that takes 3 s at each save: the steps have 6 s of their own, and the closing line says where
+    the time went."""
+
+    def slow(self, watch):
+        for i in range(30):
+            time.sleep(0.1)
+            watch(i / 30)
+
+    monkeypatch.setattr(Trainer, "calibrate", slow)
+    monkeypatch.setattr(time_budget, "EARLY_STEPS", 0)
+    monkeypatch.setattr(time_budget, "SHARE", 10)
+    status, said = train_here(recordings, tmp_path / "m.json", "--minutes", 0.1, "--save-every", 2, "--no-preview")
+    assert status == 0
+    _, state = load_run(tmp_path / "m.json")
+    assert 6.0 <= state.info["seconds"] < 7.0
+    (line,) = [line for line in said.splitlines() if line.startswith("finished")]
+    calibrating = float(regex.search(r"calibrating ([\d.]+) s", line).group(1))
+    assert calibrating > 8 and f"0:06 in {state.info['step']} steps" in line
+    for word in ("saving", "held-out loss", "decoding", "codebooks"):
+        assert word in line
+    assert "calibrating (Ctrl-C gives it up)" in said
+
+
+def test_a_calibration_that_takes_too_long_is_left_out(recordings, tmp_path, monkeypatch):
+    """It changes nothing, and the state is saved all the same."""
+    monkeypatch.setattr(time_budget, "LAST_SECONDS", 0.01)
+    status, said = train_here(recordings, tmp_path / "m.json", "--steps", 3, "--no-preview")
+    assert status == 0 and "calibrating: not done within 0 s, left out" in said
+    state = load_run(tmp_path / "m.json")[1]
+    assert state.info["step"] == 3 and state.tensors["model.codec.balance"] == 0
+    assert state.tensors["model.usual_hold"] == 1e6
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_an_abandoned_calibration_changes_nothing(trainer, share):
+    measured = trainer.model.codec.balance, trainer.model.usual_hold, trainer.model.onset_bias
+    before, threads = [float(x.fill_(0.25)) for x in measured], torch.get_num_threads()
+
+    def watch(done):
+        if done >= share:
+            raise Abandoned
+
+    with pytest.raises(Abandoned):
+        trainer.calibrate(watch)
+    assert [float(x) for x in measured] == before and torch.get_num_threads() == threads
+    done = []
+    trainer.calibrate(done.append)
+    assert [float(x) for x in measured] != before
+    assert done == sorted(done) and done[-1] > 0.99 and len(done) > 500
+
+
+# -- signals -----------------------------------------------------------------------------------
+
+
+def signalled(recordings, tmp_path, monkeypatch, task):
+    """A training that gets SIGINT in the middle of a task; what it said after it."""
+    began = {}
+
+    class Interrupted(session.Session):
+        @contextlib.contextmanager
+        def beside(self, name, limit=float("inf")):
+            with super().beside(name, limit) as watch:
+                if name == task and not began:
+                    signal.raise_signal(signal.SIGINT)
+                    began["at"] = time.monotonic()
+                yield watch
+
+    monkeypatch.setattr(session, "Session", Interrupted)
+    monkeypatch.setattr(time_budget, "EARLY_STEPS", 0)
+    monkeypatch.setattr(time_budget, "SHARE", 1e6)
+    status, said = train_here(recordings, tmp_path / "m.json", "--steps", 1000, "--save-every", 0.5)
+    return status, said, began["at"]
+
+
+@pytest.mark.parametrize("task", ["calibrating", "held-out loss", "preview"])
+def test_a_signal_gives_up_what_is_being_done_and_saves(recordings, tmp_path, monkeypatch, task):
+    status, said, _ = signalled(recordings, tmp_path, monkeypatch, task)
+    assert status == 128 + signal.SIGINT
+    assert f"{task}: given up" in said and "Traceback" not in said
+    step = load_run(tmp_path / "m.json")[1].info["step"]
+    assert f"stopped at step {step}, saved" in said
+    after = said.split(f"{task}: given up")[1]
+    assert not any(f"{other} (Ctrl-C" in after for other in ("calibrating", "held-out loss", "preview"))
+
+
+def test_after_a_signal_there_is_no_calibration(recordings, tmp_path):
+    process = start_training(recordings, tmp_path / "m.json", "--minutes", 60, "--save-every", 1)
+    wait_for((tmp_path / "m" / "state.safetensors").exists)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    after = errors.split("saved step")[-1]
+    assert "calibrating" not in after.split("stopped at")[0] and "preview" not in after.split("stopped at")[0]
+
+
+# -- what is said ------------------------------------------------------------------------------
+
+
+def test_a_task_is_told_while_it_lasts():
+    stream = io.StringIO()
+    with Progress(stream, every=0.1).task("saving") as task:
+        task.fraction = 0.5
+        time.sleep(0.5)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) >= 2 and all(line.strip() == "50.0 %  saving, 0 s" for line in lines[1:])
+
+
+def test_young_states_are_announced(recordings, tmp_path):
+    assert is_young(YOUNG_STEPS - 1) and not is_young(YOUNG_STEPS)
+    status, said = train_here(recordings, tmp_path / "m.json", "--steps", 2, "--no-preview")
+    assert status == 0 and "step 2, young, loss" in said and "saved step 2 (young" in said
+
+
+def test_threads_are_given_back():
+    torch.set_num_threads(2)
+    try:
+        with use_threads(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+# -- what is left behind -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["nothing usable", "unknown key", "device", "no folder", "expression"])
+def test_a_refused_training_leaves_nothing_behind(tmp_path, case):
+    folder, words = tmp_path / "in", []
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", chord(3.0, 8000), 8000)
+    if case == "nothing usable":
+        (folder / "a.wav").write_text("x")
+    elif case == "unknown key":
+        words = ["--set", "model.hiden_size=3"]
+    elif case == "device":
+        words = ["--device", "cuda" if not torch.cuda.is_available() else "mps"]
+    elif case == "no folder":
+        folder = tmp_path / "nowhere"
+    else:
+        words = ["--include", "("]
+    before = sorted(tmp_path.rglob("*"))
+    status, said = train_here(folder, tmp_path / "new" / "runs" / "m.json", "--steps", 1, *words)
+    assert status == 1 and "Traceback" not in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_refused_training_leaves_what_was_there(recordings, tiny_run):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.parent.rglob("*") if path.name != "lock"}
+    status, said = train_here(recordings, tiny_run, "--steps", 20, "--seed", 7)
+    assert status == 1 and "--force" in said
+    after = {path: path.stat().st_mtime_ns for path in tiny_run.parent.rglob("*") if path.name != "lock"}
+    assert {p for p in before if p.is_file()} == {p for p in after if p.is_file()}
+    assert all(after[path] == before[path] for path in before if path.is_file())
+
+
+def test_metadata_is_named_after_the_folder(tmp_path, monkeypatch):
+    """A run of one WAV file: metadata/FILE.json here; "1 recording", not "1 recordings"."""
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(tmp_path / "my song!.wav", chord(3.0, 8000), 8000)
+    words = ["my song!.wav", *tiny_arguments(), "--threads", 1, "--steps", 1, "--no-preview"]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert train_script.main([str(word) for word in words]) == 0
+    assert said.getvalue().splitlines()[0] == "my song!.wav -> metadata/my-song.json"
+    assert "corpus: 1 recording," in said.getvalue() and "in 1 step;" in said.getvalue()
+    assert read_metadata(tmp_path / "metadata" / "my-song.json").config.model.hidden_size == 32
+
+
+def test_metadata_says_where_a_run_comes_from(recordings, tmp_path):
+    """Each session of it; a resume with other threads is the same run."""
+    for steps in (1, 2):
+        assert train_here(recordings, tmp_path / "m.json", "--steps", steps, "--no-preview")[0] == 0
+    metadata = read_metadata(tmp_path / "m.json")
+    one, other = metadata.sessions
+    assert one["from_step"] == 0 and other["from_step"] == 1
+    assert one["torch"] == torch.__version__ and one["device"] == "cpu" and one["threads"] == 1
+    assert one["command"].startswith("train.py ") and "--steps 1 --no-preview" in one["command"]
+    assert set(one) == {"from_step", "commit", "python", "torch", "device", "threads", "command"}
+    assert regex.fullmatch("[0-9a-f]{64}", metadata.corpus["sha256"])
+    report = json.loads((tmp_path / "m" / "corpus.json").read_text())
+    assert report["sha256"] == metadata.corpus["sha256"]
+    shipped = read_metadata(session.Path(session.__file__).parent / "metadata" / "chorales.json")
+    assert isinstance(shipped.sessions, list)
+
+
+def test_train_without_recordings_is_refused(tmp_path):
+    assert_one_line(run("train.py", tmp_path / "none", cwd=tmp_path), "none: no such folder")
+    assert not list(tmp_path.iterdir())
