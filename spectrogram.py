@@ -42,10 +42,22 @@ def column_hop(n_samples: int, config: FeaturizerConfig) -> int:
 
 
 def columns_png(
-    segments: torch.Tensor, seconds: float, config: FeaturizerConfig, title: str = "", join: float | None = None
+    segments: torch.Tensor,
+    seconds: float,
+    config: FeaturizerConfig,
+    title: str = "",
+    join: float | None = None,
+    bare: bool = False,
 ) -> bytes:
     """:func:`spectrogram_png` of ``seconds`` of a waveform, of which each column has its samples here, so that a long
-    one need not be in memory. Shape: segments ``[n_columns, n_fft]`` float32"""
+    one need not be in memory.
+
+    Args:
+        bare: without margins, title and axes; some frequencies are written into the picture.
+
+    Shape:
+        segments ``[n_columns, n_fft]`` float32
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -59,8 +71,8 @@ def columns_png(
         mel_top = 2595 * np.log10(1 + top / 700)
     decibels = (10 / np.log(10)) * power.clamp(min=1e-12).log()
 
-    figure = Figure(figsize=(9, 3.4), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(9, 2.6 if bare else 3.4), dpi=100, layout=None if bare else "constrained")
+    axes = figure.add_axes((0, 0, 1, 1)) if bare else figure.add_subplot()
     image = axes.imshow(
         decibels.T.numpy(),
         origin="lower",
@@ -73,14 +85,20 @@ def columns_png(
     )
     hertz = [f for f in (0, 100, 300, 1000, 2000, 4000, 8000, 16000, 32000) if f < top]
     place = [(2595 * np.log10(1 + f / 700)) / mel_top if functional is not None else f / top for f in hertz]
-    axes.set_yticks(place, [f"{f:g}" for f in hertz])
-    axes.set_xlabel("time (s)")
-    axes.set_ylabel("frequency (Hz)")
-    title = title.encode(errors="replace").decode()  # a file name need not be text, nor mathematics
-    axes.set_title(title, fontsize=10, parse_math=False)
     if join is not None:
         axes.axvline(join, color="white", linewidth=1, linestyle="--")
-    figure.colorbar(image, label="dB", pad=0.01)
+    if bare:
+        axes.set_axis_off()
+        for f, y in zip(hertz, place, strict=True):
+            if f in (300, 1000, 4000):
+                axes.text(0.004 * seconds, y, f"{f} Hz", color="white", fontsize=8, va="center")
+    else:
+        axes.set_yticks(place, [f"{f:g}" for f in hertz])
+        axes.set_xlabel("time (s)")
+        axes.set_ylabel("frequency (Hz)")
+        title = title.encode(errors="replace").decode()  # a file name need not be text, nor mathematics
+        axes.set_title(title, fontsize=10, parse_math=False)
+        figure.colorbar(image, label="dB", pad=0.01)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()

@@ -15,7 +15,20 @@ from studio.player import player, value
 from studio.visit import BUSY, PRIVATE, QUIET, Studio, status, tracks_of
 
 MAX_KEPT = 12  # results that one visitor sees
-NOTHING_YET = "Press Continue: without a file or chords, the eight bars of a chorale that come with nextframe go on."
+NOTHING_YET = (
+    "Choose one of the examples, or press Continue: without a file or chords, the eight bars of a chorale that "
+    "come with nextframe go on."
+)
+EXAMPLES = {  # what one click fills in, and continues
+    "A chorale by piano": {},
+    "Jazz chords": {"chords": "Dm7 | G7 | Cmaj7 | A7", "instrument": "piano", "tempo": "96"},
+    "D minor by organ": {
+        "chords": "i | VI | III | VII | i iv | V i",
+        "key": "D minor",
+        "instrument": "church organ",
+        "tempo": "80",
+    },
+}
 
 
 def prompt_inputs(prefix: str) -> dict:
@@ -51,8 +64,9 @@ def more_inputs() -> dict:
                 0, 256, 0, step=1, label="Top-k", info="draw from the k likeliest; 0: from all", min_width=200
             )
         with gr.Row():
-            fields["tempo"] = gr.Number(
-                label="Tempo", info="quarters a minute, of chords and bars", value=None, min_width=150
+            # Numbers that may be empty are texts: an empty gr.Number comes as 0.
+            fields["tempo"] = gr.Textbox(
+                label="Tempo", info="quarters a minute, of chords and bars", max_length=12, min_width=150
             )
             fields["meter"] = gr.Textbox(label="Time signature", placeholder="4/4", max_length=5, min_width=150)
         with gr.Row():
@@ -61,25 +75,27 @@ def more_inputs() -> dict:
             )
             fields["instrument"] = gr.Textbox(label="Plays chords", placeholder="piano", max_length=60, min_width=150)
         with gr.Row():
-            fields["start"] = gr.Number(label="From (s)", info="of an audio file", value=None, min_width=150)
-            fields["stop"] = gr.Number(label="To (s)", info="of an audio file", value=None, min_width=150)
+            fields["start"] = gr.Textbox(label="From (s)", info="of an audio file", max_length=12, min_width=150)
+            fields["stop"] = gr.Textbox(label="To (s)", info="of an audio file", max_length=12, min_width=150)
     return fields
 
 
 def continue_tab(studio: Studio) -> gr.Dropdown:
     """The tab; returns its choice of a model."""
+    with gr.Row(elem_id="continue-examples"):
+        examples = {name: gr.Button(name, size="sm", min_width=90) for name in EXAMPLES}
     with gr.Row():
         with gr.Column(min_width=300):
             model = gr.Dropdown(label="Model", choices=studio.models(), interactive=True, elem_id="continue-model")
             fields = prompt_inputs("continue")
-            fields["continuations"] = gr.Slider(1, MAX_CONTINUATIONS, 1, step=1, label="Continuations")
-            fields |= more_inputs()
             with gr.Row():
                 go = gr.Button("Continue", variant="primary", elem_id="continue-go", min_width=120)
                 stop = gr.Button("Stop", elem_id="continue-stop", min_width=80)
             with gr.Row():
                 again = gr.Button("Again", elem_id="continue-again", min_width=80)
                 vary = gr.Button("Vary", elem_id="continue-vary", min_width=80)
+            fields["continuations"] = gr.Slider(1, MAX_CONTINUATIONS, 1, step=1, label="Continuations")
+            fields |= more_inputs()
         with gr.Column(min_width=300):
             line = gr.HTML(status(""), container=False, elem_id="continue-status")
             heard = player("Continuations", NOTHING_YET, elem_id="continue-player")
@@ -117,6 +133,8 @@ def continue_tab(studio: Studio) -> gr.Dropdown:
                         if message["stopped"]
                         else f"{length:.1f} s in {time.monotonic() - began:.1f} s."
                     )
+                    if message["other_tempo"]:
+                        text += f" It goes on at about {message['other_tempo']:.0f} quarters a minute: no loop."
                     yield status(text), value(kept_now, tracks[0]["id"]), job, kept_now
                 elif message["event"] == "begun":
                     began = time.monotonic()
@@ -129,6 +147,16 @@ def continue_tab(studio: Studio) -> gr.Dropdown:
             yield status(str(error), error=True), gr.skip(), gr.skip(), gr.skip()
 
     told = {"outputs": [line, heard, last, kept], "show_progress": "minimal", "show_progress_on": line}
+    for name, button in examples.items():
+        filled = {"file": None, "chords": "", "key": "", "instrument": "", "tempo": "", **EXAMPLES[name]}
+
+        def fill(filled=filled):
+            return [*filled.values()]
+
+        shown = [fields[key] for key in filled]
+        button.click(fill, None, shown, **QUIET).then(
+            continue_now, [model, kept, *fields.values()], **told, **BUSY, **PRIVATE
+        )
     go.click(continue_now, [model, kept, *fields.values()], **told, **BUSY, **PRIVATE)
     again.click(once_more, [last, kept], **told, **BUSY, **PRIVATE)
     vary.click(varied, [last, kept], **told, **BUSY, **PRIVATE)

@@ -15,6 +15,7 @@ MAX_SECONDS = 600.0  # of one continuation
 MAX_TOTAL = 1200.0  # s of all continuations of a job
 MAX_BARS, MAX_CONTINUATIONS, MAX_TEXT = 400, 8, 2000
 MAX_SEED = 2**53 - 1  # beyond it, JavaScript has no integers
+NUMBERS = {"tempo": "The tempo", "start": "The start", "stop": "The end"}  # that may be left out
 SUFFIXES = (
     *(".musicxml", ".xml", ".mxl", ".mid", ".midi"),
     *(".wav", ".aif", ".aiff", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".caf", ".w64"),
@@ -73,14 +74,14 @@ class Job:
                 parse_time_signature(self.meter)
             except UserError as error:
                 raise UserError(sentence(str(error), {})) from None
-        start = optional("The start", self.start, 0, 1e6)
-        stop = optional("The end", self.stop, 0, 1e6)
+        start = optional(NUMBERS["start"], self.start, 0, 1e6)
+        stop = optional(NUMBERS["stop"], self.stop, 0, 1e6)
         if stop is not None and stop < (start or 0) + 0.1:
             raise UserError("The end must be after the start.")
         return dataclasses.replace(
             self,
             length=length,
-            tempo=optional("The tempo", self.tempo, MIN_TEMPO, MAX_TEMPO),
+            tempo=optional(NUMBERS["tempo"], self.tempo, MIN_TEMPO, MAX_TEMPO),
             start=start,
             stop=stop,
             temperature=within("The temperature", self.temperature, 0, 10),
@@ -105,6 +106,20 @@ def whole(what: str, value, low: int, high: int) -> int:
     if number != int(number):
         raise UserError(f"{what} must be a whole number.")
     return int(value)
+
+
+def number(what: str, value):
+    """A number that a visitor has typed, None where nothing is; anything but a text as it is.
+
+    Raises:
+        UserError: a text that is no number.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value.strip().replace(",", ".")) if value.strip() else None
+    except ValueError:
+        raise UserError(f"{what} must be a number.") from None
 
 
 def optional(what: str, value, low: float, high: float) -> float | None:

@@ -3,7 +3,7 @@
 const find = (name) => element.querySelector(".player-" + name);
 const tracksBox = find("tracks"), playButton = find("play"), flipButton = find("flip"), seek = find("seek");
 const time = find("time"), wave = find("wave"), pictures = find("pictures"), links = find("links"), said = find("said");
-const inOrder = find("order"), speakers = find("speakers");
+const inOrder = find("order"), speakers = find("speakers"), fold = find("fold");
 const group = "tracks-" + Math.random().toString(36).slice(2);
 const KEPT = 6; // audio elements
 const LEAD = 5; // s of the prompt that are heard before its continuation
@@ -109,13 +109,22 @@ function lay() {
   if (element.firstElementChild.dataset.pair) shown.sort((a, b) => tracks.indexOf(a) - tracks.indexOf(b));
   pictures.replaceChildren(...shown.filter((t) => t.picture).map((t) => {
     const figure = document.createElement("figure"), image = document.createElement("img");
-    const caption = document.createElement("figcaption");
+    const caption = document.createElement("figcaption"), frame = document.createElement("div");
     image.src = t.picture; image.alt = "Spectrogram of " + t.label; image.loading = "lazy";
     caption.textContent = t.label;
     figure.className = t.id === current ? "player-now" : "";
-    figure.append(image, caption);
+    frame.className = "player-frame";
+    frame.append(image);
+    if (t.shown !== undefined) {
+      const head = document.createElement("div");
+      head.className = "player-head";
+      frame.append(head);
+      frame.onclick = (event) => jump(t, event);
+    }
+    figure.append(frame, caption);
     return figure;
   }));
+  fold.textContent = now.shown > 0 ? "Shown: the last " + Math.round(now.join - now.shown) + " s of the prompt, and what follows." : "";
   links.replaceChildren(...(now.downloads || []).map(([name, url]) => {
     const link = document.createElement("a");
     link.href = url; link.textContent = name; link.download = "";
@@ -153,14 +162,26 @@ function draw() {
   seek.setAttribute("aria-valuetext", clock(position) + " of " + clock(now.seconds));
   time.textContent = clock(position) + " / " + clock(now.seconds);
   if (!wave.hidden) paint(now, position);
+  for (const head of pictures.querySelectorAll(".player-head")) head.style.left = 100 * share(now, position) + "%";
+}
+
+// Where a position is in what is shown, from 0 to 1.
+function share(t, position) {
+  const from = t.shown || 0;
+  return Math.max(0, Math.min(1, (position - from) / (t.seconds - from)));
+}
+
+function jump(t, event) {
+  const from = t.shown || 0;
+  if (heard()) heard().currentTime = from + (event.offsetX / event.currentTarget.clientWidth) * (t.seconds - from);
 }
 
 function paint(now, position) {
   const scale = window.devicePixelRatio || 1, width = wave.clientWidth, height = wave.clientHeight;
   if (!width) return;
   if (wave.width !== Math.round(width * scale)) { wave.width = width * scale; wave.height = height * scale; }
-  const pen = wave.getContext("2d"), style = getComputedStyle(wave), step = width / 600;
-  const join = now.join ? (now.join / now.seconds) * width : -1;
+  const pen = wave.getContext("2d"), style = getComputedStyle(wave), step = width * now.column;
+  const join = now.join ? share(now, now.join) * width : -1;
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
   now.peaks.forEach((peak, i) => {
@@ -173,7 +194,7 @@ function paint(now, position) {
     pen.setLineDash([4, 3]);
     pen.beginPath(); pen.moveTo(join, 0); pen.lineTo(join, height); pen.stroke();
   }
-  pen.fillRect((position / now.seconds) * width - 1, 0, 2, height);
+  pen.fillRect(share(now, position) * width - 1, 0, 2, height);
 }
 
 function update() {
@@ -192,6 +213,7 @@ function update() {
       if (playing && at < now.seconds) start(audio);
     }
   }
+  const news = tracks.length && !before.some((t) => t.id === tracks[0].id);
   if (!track(current)) current = null;
   if (!track(other)) other = null;
   const first = value.play && track(value.play) ? value.play : null;
@@ -206,15 +228,15 @@ function update() {
   if (other === null && value.other && value.other !== current) other = track(value.other) ? value.other : null;
   lay();
   draw();
+  // On a phone the player is below the form.
+  if (news && tracks[0].peaks && innerWidth < 700) requestAnimationFrame(() => element.scrollIntoView({ block: "start" }));
 }
 
 playButton.onclick = toggle;
 flipButton.onclick = () => choose(other !== null ? other : tracks[tracks[0].id === current ? 1 : 0].id);
 seek.oninput = () => { seeking = true; if (heard()) heard().currentTime = Number(seek.value); };
 seek.onchange = () => { seeking = false; };
-wave.onclick = (event) => {
-  if (heard()) heard().currentTime = (event.offsetX / wave.clientWidth) * track(current).seconds;
-};
+wave.onclick = (event) => jump(track(current), event);
 new ResizeObserver(draw).observe(wave);
 (function frame() { if (heard() && !heard().paused) draw(); requestAnimationFrame(frame); })();
 watch("value", update);

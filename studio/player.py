@@ -23,6 +23,7 @@ _TEMPLATE = """<section class="player player-empty" aria-label="{label}" {marks}
 <label hidden><input type="checkbox" class="player-order" {checked}>In order</label></div>
 <canvas class="player-wave" aria-hidden="true"></canvas>
 <div class="player-pictures"></div>
+<p class="player-fold"></p>
 <div class="player-links"></div>
 <p class="player-said" role="status"></p>
 <div class="player-speakers" hidden></div>
@@ -56,7 +57,8 @@ def value(tracks=(), play: str | None = None, empty: str = "", other: str | None
 
     Args:
         tracks: each ``id``, ``label``, ``url``, ``seconds``, and where there are ``picture``, ``join`` (s), ``peaks``,
-            ``note``, ``downloads``.
+            ``shown`` (s from which on picture and peaks show it), ``column`` (share of that for each peak), ``note``,
+            ``downloads``.
         play: id of the track that begins to play when it is new.
         other: of the one that A/B goes to first.
     """
@@ -67,7 +69,7 @@ def value(tracks=(), play: str | None = None, empty: str = "", other: str | None
 def result_track(token: str, number: int, label: str, begun: dict, peaks: list[int], done: bool) -> dict:
     """A continuation, from the moment on that it has begun."""
     track = {"id": f"{token}-{number}", "label": label, "url": f"results/{token}/{number}.wav"}
-    track |= {"seconds": begun["seconds"], "join": begun["join"], "peaks": peaks}
+    track |= {key: begun[key] for key in ("seconds", "join", "shown", "column")} | {"peaks": peaks}
     if done:
         place = f"results/{token}/{number}"
         downloads = [("WAV", f"{place}/wav"), ("FLAC", f"{place}/flac"), ("MIDI", f"{place}/mid")]

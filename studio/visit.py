@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from errors import UserError
-from studio.job import SUFFIXES, Job, plain_name
+from studio.job import NUMBERS, SUFFIXES, Job, number, plain_name
 from studio.player import result_track
 from studio.rollouts import Rollout, Rollouts
 from studio.runs import Runs
@@ -17,6 +17,7 @@ from studio.storage import Storage
 
 BUNDLED = Path(__file__).parents[1] / "demo" / "prompt.musicxml"
 PREVIOUS = "@before"  # behind the name of a run: the state before its newest
+MAX_TITLE = 40  # characters
 BUSY = {"concurrency_id": "rollout", "concurrency_limit": 1}  # of events: one rollout at a time
 PRIVATE = {"api_visibility": "private"}
 QUIET = {"show_progress": "hidden", "queue": False, **PRIVATE}
@@ -54,6 +55,7 @@ class Studio:
         if file is not None and Path(file).suffix.lower() not in SUFFIXES:
             raise UserError("Give a MusicXML, MIDI or audio file: " + " ".join(SUFFIXES) + ".")
         path = file or (None if chords.strip() else str(BUNDLED))
+        fields |= {key: number(what, fields.get(key)) for key, what in NUMBERS.items()}
         known = {key: value for key, value in fields.items() if value is not None}
         return Job(
             metadata=str(run.path),
@@ -94,11 +96,19 @@ def model_name(job: Job) -> str:
     return Path(job.metadata).stem
 
 
+def title(job: Job) -> str:
+    """What a visitor calls the prompt of a job: the name of the file, or the chords."""
+    chords = " ".join(job.chords.split())
+    if chords:
+        return chords if len(chords) <= MAX_TITLE else chords[: MAX_TITLE - 4] + " ..."
+    return "chorale" if job.prompt == str(BUNDLED) else job.name
+
+
 def tracks_of(job: Job, token: str, begun: dict, message: dict, label: str = "") -> list[dict]:
     """The tracks of a rollout as far as it is, and what they are."""
     done, n, tracks = message["event"] == "done", job.continuations, []
     said = {**begun, **{key: message[key] for key in ("seconds", "peaks") if key in message}}
     for k in range(1, n + 1):
-        name = f"{label}{model_name(job)}, step {begun['step']}, seed {job.seed}" + f", {k} of {n}" * (n > 1)
-        tracks.append(result_track(token, k, name, said, said["peaks"][k - 1], done))
+        made = f"{model_name(job)}, step {begun['step']}, seed {job.seed}" + f", {k} of {n}" * (n > 1)
+        tracks.append(result_track(token, k, f"{label}{title(job)}: {made}", said, said["peaks"][k - 1], done))
     return tracks

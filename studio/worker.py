@@ -21,6 +21,7 @@ from studio.job import MAX_SECONDS, MAX_TOTAL, Job, sentence
 NICE = 13  # about a twentieth of a busy core, by the scheduler's weights: a training goes first
 MAX_MODELS = 2  # kept in memory
 N_PEAKS = 600  # columns of the picture of a waveform
+SHOWN_PROMPT = 6.0  # s of a prompt that are shown: a long one would squeeze its continuation
 BITS = 24
 
 
@@ -61,15 +62,16 @@ class Listening:
         files: one for each take.
         n_samples: of each take, at most.
         channels: of each, 1 or 2.
+        first: sample from which on peaks are shown.
     """
 
-    def __init__(self, files: list[Path], n_samples: int, channels: int):
+    def __init__(self, files: list[Path], n_samples: int, channels: int, first: int = 0):
         import numpy as np
 
         self.files = [open(path, "wb", buffering=0) for path in files]  # noqa: SIM115
-        self.n_samples, self.channels = n_samples, channels
-        self.size = max(1, -(-n_samples // N_PEAKS))
-        self.heights = np.zeros((len(files), -(-n_samples // self.size)), np.float32)
+        self.n_samples, self.channels, self.first = n_samples, channels, first
+        self.size = max(1, -(-(n_samples - first) // N_PEAKS))
+        self.heights = np.zeros((len(files), -(-(n_samples - first) // self.size)), np.float32)
         self.n_done = [0] * len(files)
 
     def hear(self, index: int, samples):
@@ -78,15 +80,16 @@ class Listening:
 
         start = self.n_done[index]
         samples = np.atleast_2d(samples)[:, : self.n_samples - start]
-        place = (start + np.arange(samples.shape[1])) // self.size
-        np.maximum.at(self.heights[index], place, np.abs(samples).max(0))
+        hidden = max(0, self.first - start)
+        place = (start - self.first + np.arange(samples.shape[1])[hidden:]) // self.size
+        np.maximum.at(self.heights[index], place, np.abs(samples[:, hidden:]).max(0))
         integers = np.rint(32767 * np.clip(samples, -1, 1)).astype("<i2")
         self.files[index].write(np.ascontiguousarray(integers.T).tobytes())
         self.n_done[index] = start + samples.shape[1]
 
     def peaks(self) -> list[list[int]]:
-        """Of each take, up to where it is: 0 to 100 for each of :data:`N_PEAKS` parts of the whole."""
-        rows = zip(self.heights, self.n_done, strict=True)
+        """Of each take, up to where it is: 0 to 100 for each of :data:`N_PEAKS` parts of what is shown."""
+        rows = zip(self.heights, [max(0, n - self.first) for n in self.n_done], strict=True)
         return [[round(100 * min(1.0, float(h))) for h in row[: -(-n // self.size)]] for row, n in rows]
 
     def close(self):
@@ -129,12 +132,15 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
     n_samples = n_prompt + round(seconds[0] * rate)
     live = {"sample_rate": rate, "channels": framing.channels, "n_samples": n_samples}
     (folder / "live.json").write_text(json.dumps(live))
-    listening = Listening([folder / f"{k}.pcm" for k in range(1, n + 1)], n_samples, framing.channels)
+    first = max(0, n_prompt - round(SHOWN_PROMPT * rate))
+    listening = Listening([folder / f"{k}.pcm" for k in range(1, n + 1)], n_samples, framing.channels, first)
     say(
         "begun",
         step=predictor.step,
         name=prompt.name,
         join=n_prompt / rate,
+        shown=first / rate,
+        column=listening.size / (n_samples - first),
         seconds=n_samples / rate,
         peaks=listening.peaks(),
     )
@@ -156,13 +162,12 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
     finally:
         listening.close()
     results = []
-    for k, one in enumerate(written, 1):
-        number = f", {k} of {n}" * (n > 1)
-        write_picture(one, framing, f"{prompt.name}, step {predictor.step}, seed {job.seed}{number}")
+    for one in written:
+        write_picture(one, framing, start=first)
         meter = None if prompt.meter is None else dataclasses.astuple(prompt.meter)
         results.append(
             {"file": one.take.path.name, "n_samples": one.n_samples, "n_new": one.n_new, "join": one.join}
-            | {"meter": meter, "name": prompt.name}
+            | {"meter": meter, "name": prompt.name, "other_tempo": one.other_tempo}
         )
     stopped_early = min(one.n_samples for one in written) < n_samples
     live["n_samples"] = min(one.n_samples for one in written)
@@ -175,6 +180,7 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
         "files": [result["file"] for result in results],
         "peaks": listening.peaks(),
         "stopped": stopped_early,
+        "other_tempo": next((one.other_tempo for one in written if one.other_tempo), None),
     }
 
 
@@ -187,7 +193,7 @@ def render(folder: Path, index: int, form: str) -> dict:
     result = json.loads((folder / "results.json").read_text())[index]
     meter = None if result["meter"] is None else Meter(*result["meter"])
     take = Take(folder / result["file"], Prompt(result["name"], None, meter), None, 0.0)
-    written = Written(take, result["n_samples"], result["n_new"], result["join"])
+    written = Written(take, *(result[key] for key in ("n_samples", "n_new", "join", "other_tempo")))
     path = take.path.with_suffix(f".{form}")
     if not path.exists() and form == "flac":
         write_flac(written)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import regex
 
 from conftest import PROMPT, ROOT, run, running_studio, start_training, wait_for
 
@@ -69,7 +70,8 @@ def visit(browser, address, size=DESK):
     page.wait_for_selector("#continue-go")
     yield page
     context.close()
-    foreign = [url for url in asked if not url.startswith((address, "data:", f"blob:{address}"))]
+    host = address.partition("/?")[0]
+    foreign = [url for url in asked if not url.startswith((host, "data:", f"blob:{host}"))]
     assert asked and not foreign and not errors
 
 
@@ -107,7 +109,7 @@ def test_continue(browser, address, folder, tmp_path, size):
         page.wait_for_selector("#continue-player a")
         assert page.is_visible("#continue-player canvas") and page.is_visible("#continue-player img")
         page.wait_for_function("document.querySelector('#continue-player img').naturalWidth > 500")
-        assert "chorales, step 1488, seed 0" in page.inner_text("#continue-player")
+        assert regex.search(r"prompt: chorales, step \d+, seed 0", page.inner_text("#continue-player"))
         with page.expect_download() as download:
             page.get_by_role("link", name="WAV").click()
         download.value.save_as(tmp_path / "page.wav")
@@ -149,6 +151,129 @@ def test_visitors_do_not_meet(browser, address):
         for tab in ("Runs", "Previews", "Compare"):
             other.get_by_role("tab", name=tab).click()
         assert not any(source.split("/")[-2] in other.content() for source in sources[0])
+
+
+def done(page):
+    """Wait for the end of a rollout, and return the line that it leaves."""
+    page.get_by_text(" s in ").wait_for()
+    page.wait_for_selector("#continue-player a")
+    return page.inner_text("#continue-status")
+
+
+def filled_and_emptied(page, label, text):
+    """A field of "More", empty again."""
+    field = page.get_by_label(label).first
+    field.fill(text)
+    field.press("Tab")
+    field.fill("")
+    field.press("Tab")
+
+
+def test_more_is_as_good_as_empty(browser, address, tmp_path):
+    """Opened, each field filled and emptied: continues as if untouched, to the byte; filled, each does what it says."""
+    with visit(browser, address) as page:
+        press_continue(page, None, "1")
+        done(page)
+        page.get_by_role("button", name="More").click()
+        for label, text in FIELDS.items():
+            filled_and_emptied(page, label, text)
+            page.click("#continue-go")
+            page.wait_for_function("document.querySelector('#continue-status').innerText.includes('Reading')")
+            done(page)
+            page.wait_for_function(f"document.querySelectorAll('#continue-player input').length > {0}")
+        hrefs = page.evaluate("[...document.querySelectorAll('#continue-player a')].map((a) => a.href)")
+        assert page.locator("#continue-status [role=alert]").count() == 0
+        first = page.locator("#continue-player .player-tracks label").last
+        first.click()
+        page.wait_for_function(f"document.querySelector('#continue-player a').href !== '{hrefs[0]}'")
+        again = page.evaluate("[...document.querySelectorAll('#continue-player a')].map((a) => a.href)")
+        assert httpx.get(hrefs[0]).content == httpx.get(again[0]).content
+        page.get_by_label("Tempo").first.fill("fast")
+        page.click("#continue-go")
+        page.get_by_text("The tempo must be a number.").wait_for()
+        page.get_by_label("Tempo").first.fill("150,0")
+        page.get_by_label("Time signature").first.fill("3/4")
+        page.get_by_label("bars").first.check()
+        page.click("#continue-go")
+        page.get_by_text("1.2 s in ").wait_for()  # a bar
+
+
+FIELDS = {
+    "Tempo": "96",
+    "Time signature": "3/4",
+    "Key of Roman numerals": "D minor",
+    "Plays chords": "organ",
+    "From (s)": "1",
+    "To (s)": "2.5",
+}
+
+
+@pytest.mark.parametrize("name", ["A chorale by piano", "Jazz chords", "D minor by organ"])
+def test_an_example_sounds_with_one_click(browser, address, name):
+    with visit(browser, address) as page:
+        page.get_by_role("button", name=name).click()
+        wait_until_it_plays(page, "#continue-player")
+        assert page.locator("#continue-status [role=alert]").count() == 0
+
+
+def test_picture_and_waveform_are_aligned(browser, address):
+    """The same edges, the same playhead, at the place of the sound; a long prompt is shown by its last 6 s."""
+    with visit(browser, address, {"width": 1280, "height": 800}) as page:
+        assert page.evaluate("document.querySelector('#continue-go').getBoundingClientRect().bottom") < 800
+        press_continue(page, None, "5")
+        done(page)
+        page.wait_for_function("document.querySelector('#continue-player img').naturalWidth > 500")
+        edges = page.evaluate(
+            """[...document.querySelectorAll('#continue-player canvas, #continue-player img')].map((e) => {
+                const box = e.getBoundingClientRect(); return [box.left, box.right]; })"""
+        )
+        assert len(edges) == 2 and edges[0] == edges[1]
+        assert "the last 6 s of the prompt" in page.inner_text("#continue-player")
+        if playing(page, "#continue-player"):
+            page.click("#continue-player .player-play")
+        page.click("#continue-player canvas", position={"x": (edges[0][1] - edges[0][0]) * 6 / 11, "y": 20})
+        page.wait_for_timeout(300)
+        audio = next(a for a in page.evaluate(AUDIO, "#continue-player"))
+        duration = page.evaluate("document.querySelector('#continue-player audio').duration")
+        assert audio["time"] == pytest.approx(duration - 5, abs=0.1)  # the join
+        head = page.evaluate("parseFloat(document.querySelector('#continue-player .player-head').style.left)")
+        assert head == pytest.approx(100 * 6 / 11, abs=1)
+
+
+def test_a_phone_goes_to_the_player(browser, address):
+    with visit(browser, address, PHONE) as page:
+        press_continue(page, None, "2")
+        done(page)
+        box = page.locator("#continue-player .player-play").bounding_box()
+        picture = page.locator("#continue-player img").bounding_box()
+        assert box["y"] >= 0 and picture["y"] + picture["height"] <= PHONE["height"]
+
+
+CONTRAST = """(selector) => {
+    const light = (rgb) => rgb.map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+    const element = document.querySelector(selector);
+    let behind = element, ground = [255, 255, 255, 0];
+    while (behind) {
+        const colour = numbers(getComputedStyle(behind).backgroundColor);
+        if (colour.length === 3 || colour[3] > 0.99) { ground = colour; break; }
+        behind = behind.parentElement;
+    }
+    const [a, b] = [numbers(getComputedStyle(element).color).slice(0, 3), ground.slice(0, 3)].map(light);
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_errors_can_be_read(browser, address, theme):
+    """Contrast of at least 4.5, as WCAG 2 asks for."""
+    with visit(browser, f"{address}/?__theme={theme}") as page:
+        page.fill("#continue-chords textarea, #continue-chords input", "H#x")
+        page.click("#continue-go")
+        page.wait_for_selector("#continue-status [role=alert]")
+        assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
+        assert page.evaluate(CONTRAST, "#continue-status [role=alert]") >= 4.5
 
 
 def test_again_and_vary(browser, address):
