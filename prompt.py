@@ -21,7 +21,9 @@ from errors import UserError
 from meter import Meter
 
 MAX_SECONDS = 600.0  # of an audio prompt
-SCORE_TIMEOUT = 120.0  # s by the clock; of processor time a score has 30
+# Seconds by the clock after which a score that hangs is given up. What bounds it is its processor time (30 s, see
+# score/__main__.py), so that a loaded machine refuses none.
+SCORE_TIMEOUT = 1200.0
 _SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?)$", regex.IGNORECASE)
 
 

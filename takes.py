@@ -24,7 +24,7 @@ from predictor import Predictor
 from prompt import Prompt
 from rhythm import other_tempo
 from spectrogram import column_hop, columns_png
-from transcription import Transcriber, to_midi
+from transcription import Transcriber, quantised, to_midi, without_ghosts
 
 JUDGED_SECONDS = 60.0  # of a continuation, at most, that tell its tempo
 
@@ -47,13 +47,14 @@ class Take:
 class Written:
     """What a take has become: samples at the output's rate, in the file and in the continuation; where in the file
     it begins (0 without the prompt); its tempo, quarters a minute, where that is clearly not the prompt's: then the
-    file claims neither."""
+    file claims neither; ``prompt_seconds`` of the prompt, also where that is not in the file."""
 
     take: Take
     n_samples: int
     n_new: int
     join: int
     other_tempo: float | None = None
+    prompt_seconds: float = 0.0
 
 
 def lengths(
@@ -156,7 +157,7 @@ def write_takes(
             if other:  # what the file says of tempo and loop must be true
                 meter = None
             n = file.finish(start, faded, meter, join, loop and not stopped() and not other)
-            written.append(Written(take, n, n - (join - start), join - start, other))
+            written.append(Written(take, n, n - (join - start), join - start, other, join / rate))
     return written
 
 
@@ -202,14 +203,27 @@ def write_flac(written: Written):
         temporary.unlink(missing_ok=True)
 
 
-def write_midi(written: Written, transcriber: Transcriber):
-    """The notes heard in the continuation, as a MIDI file beside it: it begins where the file begins."""
+def write_midi(written: Written, transcriber: Transcriber, raw: bool = False) -> bool:
+    """The notes heard in the continuation, as a MIDI file beside it: it begins where the file begins.
+
+    Args:
+        raw: as they are heard; else without ghosts, and on the prompt's grid where the tempo is known and kept.
+
+    Returns:
+        whether they are on the grid.
+    """
     path, meter = written.take.path, written.take.prompt.meter
     with soundfile.SoundFile(os.fsencode(path)) as file:
         file.seek(written.join)
         waveform, rate = file.read(dtype="float32", always_2d=True).mean(1), file.samplerate
     notes = transcriber.notes(waveform, rate)
+    on_grid = not raw and meter is not None and not written.other_tempo
+    if not raw:
+        notes = without_ghosts(notes)
+    if on_grid:
+        notes = quantised(notes, meter.tempo, written.prompt_seconds or written.join / rate)
     _write(path.with_suffix(".mid"), to_midi(notes, meter or Meter(), written.join / rate))
+    return on_grid
 
 
 def _write(path: Path, blob: bytes):

@@ -13,8 +13,9 @@ import psutil
 import pytest
 import soundfile
 
-from checkpoint import load_run
-from conftest import PROMPT, ROOT, assert_one_line, chord, run, start_training, wait_for
+from checkpoint import load_run, new_metadata, write_metadata
+from conftest import PROMPT, ROOT, assert_one_line, chord, run, start_training, tiny_config, wait_for
+from train import lock_run
 
 RATE = 8000
 NOTE = "<note><pitch><step>{}</step><octave>4</octave></pitch><duration>{}</duration><type>quarter</type></note>"
@@ -135,6 +136,42 @@ def test_score_prompt_end_to_end(tiny_run, tmp_path):
     result = predict(tiny_run, PROMPT, tmp_path / "a.wav", "--seconds", 2)
     assert result.returncode == 0, result.stderr
     assert soundfile.info(tmp_path / "a.wav").duration > 20
+
+
+def test_without_a_length_it_is_ten_seconds(tiny_run, tone, tmp_path):
+    """And a young state is announced as one."""
+    result = run("predict.py", tiny_run, tone, "-o", tmp_path / "a.wav")
+    assert result.returncode == 0 and "10.0 s of them new" in result.stdout
+    assert "note: step 12 is young: it needs about 300 steps to be music" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_before_the_first_save_it_says_when_that_will_be(recordings, tone, tmp_path):
+    """While the run is held: first without its metadata, then without its state."""
+    (tmp_path / "m").mkdir()
+    with lock_run(tmp_path / "m" / "lock"):
+        result = run("predict.py", tmp_path / "m.json", tone)
+        assert_one_line(result, "m.json", "reads its recordings", "half a minute")
+        write_metadata(new_metadata(tmp_path / "m.json", tiny_config()))
+        result = run("predict.py", tmp_path / "m.json", tone)
+        assert_one_line(result, "state.safetensors", "training runs", "half a minute")
+    assert_one_line(run("predict.py", tmp_path / "m.json", tone), "no state yet")
+    (tmp_path / "m.json").unlink()
+    assert_one_line(run("predict.py", tmp_path / "m.json", tone), "train first")
+
+
+def test_a_score_may_wait_but_not_work_for_long(prompts, tmp_path, monkeypatch):
+    """What counts is the processor time of the child: one that waits is waited for, one that works is ended."""
+    import prompt as module
+
+    child = "import resource, sys, time\n{}\nprint('done')"
+    waits = [sys.executable, "-c", child.format("time.sleep(2)")]
+    monkeypatch.setattr(module, "SCORE_TIMEOUT", 60.0)
+    assert module._run(waits, dict(os.environ), lambda: False)[:2] == (0, "done\n")
+    works = "resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass"
+    status, _, _ = module._run([sys.executable, "-c", child.format(works)], dict(os.environ), lambda: False)
+    assert status < 0
+    assert module.SCORE_TIMEOUT >= 60
 
 
 def test_default_name_is_beside_you_and_never_overwrites(tiny_run, tone, tmp_path):
