@@ -1,9 +1,9 @@
 """Find, check and decode recordings into a PCM store on disk that is memory-mapped.
 
-The store is a folder of ``<sha256>.pcm`` files (little-endian int16, mono, or stereo with left and right by
-turns) with a small ``<sha256>.json`` beside each, and one index per folder of recordings. A file is decoded once:
-size and modification time decide whether it is looked at again, its content hash decides whether
-it is decoded again. Nothing here holds a recording in memory as a whole.
+The store is a folder of ``<sha256>.pcm`` files (little-endian int16, mono, or stereo with left and right by turns) with
+a small ``<sha256>.json`` beside each, and one index per folder of recordings. A file is decoded once: size and
+modification time decide whether it is looked at again, its content hash decides whether it is decoded again. Nothing
+here holds a recording in memory as a whole.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ import soxr
 
 from errors import UserError, count
 
-STORE_VERSION = 1
-MIN_SECONDS = 0.1
+STORE_VERSION, MIN_SECONDS = 1, 0.1
 SILENCE = 1e-4  # peak amplitude below which nothing can be learned: -80 dBFS
 MIN_RATE, MAX_RATE = 2000, 768000  # Hz
 MAX_CHANNELS = 64
@@ -103,12 +102,12 @@ class Corpus:
 
     def report(self) -> dict:
         """What was read and what was not, as plain JSON values; ``sha256`` of all names and contents."""
-        lines = os.fsencode("\n".join(f"{r.name}\t{r.sha256}" for r in self.recordings))
+        names = os.fsencode("\n".join(f"{r.name}\t{r.sha256}" for r in self.recordings))
         return {
             "sample_rate": self.sample_rate,
             "n_recordings": len(self.recordings),
             "seconds": round(self.seconds, 3),
-            "sha256": hashlib.sha256(lines).hexdigest(),
+            "sha256": hashlib.sha256(names).hexdigest(),
             "level_dbfs": round(20 * float(np.log10(self.level)), 2),
             "recordings": [{"file": r.name, "seconds": r.n_samples / self.sample_rate} for r in self.recordings],
             "unusable": list(self.problems),
