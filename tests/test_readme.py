@@ -18,7 +18,7 @@ from prompt import general_midi
 SHORTER = [
     (r"(demo.chorales .*) --minutes \d+", r"\1 --minutes=2"),
     (r"--minutes \d+", "--steps 3"),
-    (r"--steps 4000", "--steps 3"),
+    (r"--steps \d{3,}", "--steps 3"),
     (r"(python train.py .*)", r"\1 " + " ".join(f"--set {key}={value}" for key, value in TINY.items())),
     (r"hidden_size=768 (.*) --set model.hidden_size=32", r"hidden_size=48 \1"),
     (r"(--preset original.*?) --set .*", r"\1 --set model.hidden_size=16"),
