@@ -60,7 +60,6 @@ def clone(recordings, tmp_path_factory):
     skip = shutil.ignore_patterns(".git", ".venv", "out", "__pycache__", "*.pcm", "pcm-*", ".*_cache")
     shutil.copytree(ROOT, folder, ignore=skip)
     shutil.copytree(recordings, folder / "recordings")
-    shutil.copy(sorted(recordings.iterdir())[0], folder / "recordings" / "song.flac")
     (folder / "venv").mkdir()
     for mark in ("installed", "installed-studio"):
         (folder / "venv" / mark).touch()
