@@ -352,7 +352,18 @@ class CodeLSTM(nn.Module):
         first = -FAR * far.scatter(1, codes[:, -REFERENCE_FRAMES:, 0], False).float()
         balance = self.codec.balance.expand(len(codes), 1)
         return RolloutState(
-            codes[:, -1], vector[:, -1], state.unbind(0), details, reference, held, gone, first, balance, *pulse, layout
+            codes[:, -1],
+            vector[:, -1],
+            state.unbind(0),
+            details,
+            reference,
+            held,
+            gone,
+            first,
+            balance,
+            *pulse,
+            reference.unsqueeze(1),
+            layout,
         )
 
     def lay_out(self, linear: Callable = plain_linear) -> Layout:

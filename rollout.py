@@ -22,6 +22,7 @@ DRAWN_SHARE = 0.3
 # Of the codec's error in level, which is much the same through a piece: what is measured at the end of the prompt
 # over so many seconds is made up for, by this share, and by so many nepers at most.
 GAIN_SHARE, GAIN_SECONDS, MAX_GAIN = 0.6, 1.0, 0.5
+AHEAD = 64  # frames whose conditions are made at once
 HOLD_NATS = 2.0  # by which a beginning becomes likelier with each usual hold's length that a hold lasts longer
 
 
@@ -63,8 +64,9 @@ class RolloutState(NamedTuple):
     drift: drift.Drift  # how far it has gone
     first: torch.Tensor  # nats on the first codes: what is too far from the prompt is not drawn [B, n_codes]
     balance: torch.Tensor  # nepers, added to what is played [B, 1]
-    pulse: torch.Tensor  # in the last frame, see rhythm.Pulse: complex [B, 2]
+    pulse: torch.Tensor  # in the prompt's last frame, see rhythm.Pulse: complex [B, 2]
     turn: torch.Tensor  # of the pulse from frame to frame: complex [B, 2]
+    conditions: torch.Tensor  # what the LSTM hears beside the next frames [B, AHEAD, hidden]
     layout: Layout
 
 
@@ -119,10 +121,10 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
     heard = model.embedding(state.codes[:, :n_heard] + model.offsets[:n_heard]).sum(1)
     if free and state.drift.n_frames:
         heard = heard + layout.mark
-    heard = heard + state.reference + layout.frame(torch.addcmul(last, noise[0], layout.noise))
-    pulse = state.pulse * state.turn
-    if layout.pulse is not None:
-        heard = heard + layout.pulse(torch.view_as_real(pulse).flatten(-2))
+    if not state.drift.n_frames % AHEAD:
+        state = state._replace(conditions=conditions(state))
+    heard = heard + state.conditions[:, state.drift.n_frames % AHEAD]
+    heard = heard + layout.frame(torch.addcmul(last, noise[0], layout.noise))
     output, lstm_state = step(heard, state.lstm, layout.lstm)
     parts = (config.head_size, config.n_components)
     context, change, stay, onset = layout.outputs(output).split((*parts, config.n_books, 1), -1)
@@ -179,10 +181,19 @@ def next_frame(model, state, temperature: float = 1.0, top_k: int = 0, generator
         vector, played, level = model.codec.vector(codes) / deviation, frames[1], level - excess
     held = (state.held + 1) * (codes[:, :1] == state.codes[:, :1])
     gone = drift.follow(state.drift, vector + details[0], level + state.balance, model.frame_rate)
-    state = state._replace(
-        codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone, pulse=pulse
-    )
+    state = state._replace(codes=codes, vector=vector, lstm=lstm_state, details=details, held=held, drift=gone)
     return played + state.balance, state
+
+
+def conditions(state: RolloutState) -> torch.Tensor:
+    """What the LSTM hears beside the next :data:`AHEAD` frames: the reference, and the pulse as it turns on. Made for
+    many frames at once, since operations on single rows cost their call. Shape: -> ``[B, AHEAD, hidden]``"""
+    reference = state.reference.unsqueeze(1)
+    if state.layout.pulse is None:
+        return reference.expand(-1, AHEAD, -1)
+    frames = torch.arange(1, AHEAD + 1, device=reference.device).view(1, -1, 1) + state.drift.n_frames
+    pulse = state.pulse.unsqueeze(1) * state.turn.unsqueeze(1) ** frames
+    return reference + state.layout.pulse(torch.view_as_real(pulse).flatten(-2))
 
 
 def codec_gain(model, state: RolloutState, log_magnitude: torch.Tensor, generator) -> torch.Tensor:
