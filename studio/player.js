@@ -150,16 +150,15 @@ function rule(now) {
   parts.replaceChildren(...[...names, "continuation"].map((text, i) => {
     const part = document.createElement("span");
     part.textContent = text;
-    if (i) part.style.left = "max(" + join + ", 11.5em)";
+    if (i) part.style.left = "min(max(" + join + ", 11.5em), 100% - 6.5em)";
     return part;
   }));
   const step = [1, 2, 5, 10, 20, 30, 60, 120, 300].find((s) => span / s <= 7) || 600;
   const first = Math.ceil(from(now) / step) * step, marks = [];
-  for (let s = first; s <= now.seconds; s += step) {
+  for (let s = first; place(now, s) < 0.92; s += step) { // the last would not have its room
     const mark = document.createElement("span");
     mark.textContent = clock(s);
     mark.style.left = percent(place(now, s));
-    if (place(now, s) > 0.95) mark.className = "player-last";
     marks.push(mark);
   }
   axis.replaceChildren(...marks);
