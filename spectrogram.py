@@ -12,6 +12,7 @@ from config import FeaturizerConfig
 from featurizer import Featurizer, load_torchaudio
 
 N_MELS = 160
+COLOURS = {"cmap": "magma", "vmin": -100, "vmax": -20}  # dB
 
 
 def spectrogram_png(
@@ -42,63 +43,59 @@ def column_hop(n_samples: int, config: FeaturizerConfig) -> int:
 
 
 def columns_png(
-    segments: torch.Tensor,
-    seconds: float,
-    config: FeaturizerConfig,
-    title: str = "",
-    join: float | None = None,
-    bare: bool = False,
+    segments: torch.Tensor, seconds: float, config: FeaturizerConfig, title: str = "", join: float | None = None
 ) -> bytes:
     """:func:`spectrogram_png` of ``seconds`` of a waveform, of which each column has its samples here, so that a long
-    one need not be in memory.
-
-    Args:
-        bare: without margins, title and axes; some frequencies are written into the picture.
-
-    Shape:
-        segments ``[n_columns, n_fft]`` float32
-    """
+    one need not be in memory. Shape: segments ``[n_columns, n_fft]`` float32"""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    config = dataclasses.replace(config, channels=1)
-    power = (2 * Featurizer(config).log_magnitude(segments)[:, 0]).exp()
-    top = config.sample_rate / 2
-    functional = load_torchaudio()
-    if functional is not None:
-        bank = functional.melscale_fbanks(config.n_bins, 0.0, top, N_MELS, config.sample_rate, norm="slaney")
-        power = power @ (bank / bank.sum(0).clamp(min=1e-8))
-        mel_top = 2595 * np.log10(1 + top / 700)
-    decibels = (10 / np.log(10)) * power.clamp(min=1e-12).log()
-
-    figure = Figure(figsize=(9, 2.6 if bare else 3.4), dpi=100, layout=None if bare else "constrained")
-    axes = figure.add_axes((0, 0, 1, 1)) if bare else figure.add_subplot()
+    figure = Figure(figsize=(9, 3.4), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
     image = axes.imshow(
-        decibels.T.numpy(),
+        decibels(segments, config),
         origin="lower",
         aspect="auto",
-        cmap="magma",
-        vmin=-100,
-        vmax=-20,
+        **COLOURS,
         extent=(0, seconds, 0, 1),
         interpolation="nearest",
     )
-    hertz = [f for f in (0, 100, 300, 1000, 2000, 4000, 8000, 16000, 32000) if f < top]
-    place = [(2595 * np.log10(1 + f / 700)) / mel_top if functional is not None else f / top for f in hertz]
+    ticks = frequency_ticks(config)
+    axes.set_yticks(list(ticks.values()), [f"{f:g}" for f in ticks])
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("frequency (Hz)")
+    title = title.encode(errors="replace").decode()  # a file name need not be text, nor mathematics
+    axes.set_title(title, fontsize=10, parse_math=False)
     if join is not None:
         axes.axvline(join, color="white", linewidth=1, linestyle="--")
-    if bare:
-        axes.set_axis_off()
-        for f, y in zip(hertz, place, strict=True):
-            if f in (300, 1000, 4000):
-                axes.text(0.004 * seconds, y, f"{f} Hz", color="white", fontsize=8, va="center")
-    else:
-        axes.set_yticks(place, [f"{f:g}" for f in hertz])
-        axes.set_xlabel("time (s)")
-        axes.set_ylabel("frequency (Hz)")
-        title = title.encode(errors="replace").decode()  # a file name need not be text, nor mathematics
-        axes.set_title(title, fontsize=10, parse_math=False)
-        figure.colorbar(image, label="dB", pad=0.01)
+    figure.colorbar(image, label="dB", pad=0.01)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
+
+
+def decibels(segments: torch.Tensor, config: FeaturizerConfig) -> np.ndarray:
+    """The columns of a picture: power in dB over frequency, as :func:`frequency_ticks` places it.
+
+    Shape:
+        segments ``[n_columns, n_fft]`` float32 -> ``[n_rows, n_columns]``
+    """
+    config = dataclasses.replace(config, channels=1)
+    power = (2 * Featurizer(config).log_magnitude(segments)[:, 0]).exp()
+    functional = load_torchaudio()
+    if functional is not None:
+        top = config.sample_rate / 2
+        bank = functional.melscale_fbanks(config.n_bins, 0.0, top, N_MELS, config.sample_rate, norm="slaney")
+        power = power @ (bank / bank.sum(0).clamp(min=1e-8))
+    return ((10 / np.log(10)) * power.clamp(min=1e-12).log()).T.numpy()
+
+
+def frequency_ticks(config: FeaturizerConfig) -> dict[int, float]:
+    """Frequencies (Hz) and their places: 0 at the lower edge of a picture, 1 at the upper one."""
+    top, mel = config.sample_rate / 2, load_torchaudio() is not None
+
+    def height(hertz: float) -> float:
+        return 2595 * np.log10(1 + hertz / 700) if mel else hertz
+
+    hertz = (0, 100, 300, 1000, 2000, 4000, 8000, 16000, 32000)
+    return {f: float(height(f) / height(top)) for f in hertz if f < top}

@@ -161,22 +161,16 @@ def write_takes(
     return written
 
 
-def write_picture(written: Written, config: FeaturizerConfig, title: str = "", start: int | None = None):
-    """The spectrogram of what was written, as a PNG beside it, the join marked.
-
-    Args:
-        start: a sample, from which on it is shown without margins, to lie under a waveform.
-    """
+def write_picture(written: Written, config: FeaturizerConfig, title: str):
+    """The spectrogram of what was written, as a PNG beside it, the join marked."""
     path = written.take.path
     with soundfile.SoundFile(os.fsencode(path)) as file:
         framing, segments = dataclasses.replace(config, sample_rate=file.samplerate), []
-        first = start or 0
-        hop = column_hop(file.frames - first, framing)
-        for place in range(first, max(first + 1, file.frames - framing.n_fft + 1), hop):
+        for place in range(0, max(1, file.frames - framing.n_fft + 1), column_hop(file.frames, framing)):
             file.seek(place)
             segments.append(file.read(framing.n_fft, "float32", always_2d=True, fill_value=0).mean(1))
-    seconds, join = ((n - first) / framing.sample_rate for n in (written.n_samples, written.join))
-    png = columns_png(torch.from_numpy(np.stack(segments)), seconds, framing, title, join or None, start is not None)
+    seconds, join = (n / framing.sample_rate for n in (written.n_samples, written.join))
+    png = columns_png(torch.from_numpy(np.stack(segments)), seconds, framing, title, join or None)
     _write(path.with_suffix(".png"), png)
 
 

@@ -42,7 +42,7 @@ def api(studio: Studio):
                 top_k=top_k,
                 seed=seed,
                 continuations=continuations,
-                tempo=tempo or None,
+                tempo=tempo,
                 meter=meter,
                 key=key,
                 instrument=instrument,

@@ -7,7 +7,7 @@ import gradio as gr
 from errors import UserError
 from studio.continue_tab import prompt_inputs
 from studio.player import player, value
-from studio.visit import BUSY, PRIVATE, QUIET, Studio, status, tracks_of
+from studio.visit import BUSY, PRIVATE, QUIET, Studio, given, reveal, status, tracks_of
 
 
 def compare_tab(studio: Studio) -> list[gr.Dropdown]:
@@ -33,7 +33,7 @@ def compare_tab(studio: Studio) -> list[gr.Dropdown]:
     def compare(request: gr.Request, a, b, *values):
         tracks: list[dict] = []
         try:
-            chosen = dict(zip(names, values, strict=True))
+            chosen = given(names, values)
             jobs = [studio.job(model, **chosen) for model in (a, b)]
             for i, (letter, job) in enumerate(zip("AB", jobs, strict=True)):
                 yield status(f"{letter}: reading the prompt ...", i / 2), gr.skip()
@@ -51,6 +51,7 @@ def compare_tab(studio: Studio) -> list[gr.Dropdown]:
             yield status(str(error), error=True), gr.skip()
 
     told = {"outputs": [line, heard], "show_progress": "minimal", "show_progress_on": line}
+    reveal(go, "compare-status")
     go.click(compare, [*models, *fields.values()], **told, **BUSY, **PRIVATE)
     stop.click(studio.stop, None, None, **QUIET)
     return models

@@ -12,23 +12,18 @@ from errors import UserError
 from run_log import duration
 from studio.job import MAX_CONTINUATIONS, MAX_SECONDS, SUFFIXES, Job
 from studio.player import player, value
-from studio.visit import BUSY, PRIVATE, QUIET, Studio, status, tracks_of
+from studio.visit import BUSY, PRIVATE, QUIET, Studio, given, reveal, status, tracks_of
 
 MAX_KEPT = 12  # results that one visitor sees
-NOTHING_YET = (
-    "Choose one of the examples, or press Continue: without a file or chords, the eight bars of a chorale that "
-    "come with nextframe go on."
-)
-EXAMPLES = {  # what one click fills in, and continues
-    "A chorale by piano": {},
-    "Jazz chords": {"chords": "Dm7 | G7 | Cmaj7 | A7", "instrument": "piano", "tempo": "96"},
-    "D minor by organ": {
-        "chords": "i | VI | III | VII | i iv | V i",
-        "key": "D minor",
-        "instrument": "church organ",
-        "tempo": "80",
-    },
+NOTHING_YET = "Press Continue: without a file or chords, the eight bars of a chorale that come with nextframe go on."
+EXAMPLE_MODEL = "chorales"  # the run that comes with nextframe
+# What the form says for each; the rest of it is as it was at first. Without chords, the bundled chorale goes on.
+EXAMPLES = {
+    "Bach chorale": {"seed": 4},
+    "Jazz by piano": {"chords": "Dm7 | G7 | Cmaj7 | A7", "tempo": 84, "instrument": "piano"},
+    "Minor by organ": {"chords": "i | iv | V7 | i", "key": "D minor", "tempo": 84, "instrument": "church organ"},
 }
+EMPTY = "(...values) => values.map((value) => value || null)"
 
 
 def prompt_inputs(prefix: str) -> dict:
@@ -43,11 +38,11 @@ def prompt_inputs(prefix: str) -> dict:
     }
     with gr.Row():
         fields["length"] = gr.Number(
-            label="Length", value=10, minimum=0.1, maximum=MAX_SECONDS, min_width=100, elem_id=f"{prefix}-length"
+            label="Length", value=10, minimum=0.1, maximum=MAX_SECONDS, min_width=80, elem_id=f"{prefix}-length"
         )
-        fields["unit"] = gr.Radio(["seconds", "bars"], label="in", value="seconds", min_width=150)
+        fields["unit"] = gr.Radio(["seconds", "bars"], label="in", value="seconds", min_width=200, scale=2)
         fields["seed"] = gr.Number(
-            label="Seed", value=0, precision=0, minimum=0, min_width=100, elem_id=f"{prefix}-seed"
+            label="Seed", value=0, precision=0, minimum=0, min_width=80, elem_id=f"{prefix}-seed"
         )
     return fields
 
@@ -55,7 +50,7 @@ def prompt_inputs(prefix: str) -> dict:
 def more_inputs() -> dict:
     """What is seldom changed."""
     fields = {}
-    with gr.Accordion("More", open=False):
+    with gr.Accordion("More", open=False) as more:
         with gr.Row():
             fields["temperature"] = gr.Slider(
                 0, 2, 1, step=0.05, label="Temperature", info="1: as varied as the recordings", min_width=200
@@ -64,9 +59,8 @@ def more_inputs() -> dict:
                 0, 256, 0, step=1, label="Top-k", info="draw from the k likeliest; 0: from all", min_width=200
             )
         with gr.Row():
-            # Numbers that may be empty are texts: an empty gr.Number comes as 0.
-            fields["tempo"] = gr.Textbox(
-                label="Tempo", info="quarters a minute, of chords and bars", max_length=12, min_width=150
+            fields["tempo"] = gr.Number(
+                label="Tempo", info="quarters a minute, of chords and bars", value=None, min_width=150
             )
             fields["meter"] = gr.Textbox(label="Time signature", placeholder="4/4", max_length=5, min_width=150)
         with gr.Row():
@@ -75,34 +69,39 @@ def more_inputs() -> dict:
             )
             fields["instrument"] = gr.Textbox(label="Plays chords", placeholder="piano", max_length=60, min_width=150)
         with gr.Row():
-            fields["start"] = gr.Textbox(label="From (s)", info="of an audio file", max_length=12, min_width=150)
-            fields["stop"] = gr.Textbox(label="To (s)", info="of an audio file", max_length=12, min_width=150)
+            fields["start"] = gr.Number(label="From (s)", info="of an audio file", value=None, min_width=150)
+            fields["stop"] = gr.Number(label="To (s)", info="of an audio file", value=None, min_width=150)
+    # A number without a value becomes 0 when Gradio first shows it.
+    numbers = [fields[name] for name in ("tempo", "start", "stop")]
+    more.expand(None, numbers, numbers, js=EMPTY, **QUIET)
     return fields
 
 
 def continue_tab(studio: Studio) -> gr.Dropdown:
     """The tab; returns its choice of a model."""
-    with gr.Row(elem_id="continue-examples"):
-        examples = {name: gr.Button(name, size="sm", min_width=90) for name in EXAMPLES}
+    with gr.Row(elem_classes="examples"):
+        examples = {
+            name: gr.Button(f"▶ {name}", size="sm", min_width=90, elem_id=f"example-{i}")
+            for i, name in enumerate(EXAMPLES)
+        }
     with gr.Row():
         with gr.Column(min_width=300):
             model = gr.Dropdown(label="Model", choices=studio.models(), interactive=True, elem_id="continue-model")
             fields = prompt_inputs("continue")
-            with gr.Row():
-                go = gr.Button("Continue", variant="primary", elem_id="continue-go", min_width=120)
-                stop = gr.Button("Stop", elem_id="continue-stop", min_width=80)
-            with gr.Row():
-                again = gr.Button("Again", elem_id="continue-again", min_width=80)
-                vary = gr.Button("Vary", elem_id="continue-vary", min_width=80)
             fields["continuations"] = gr.Slider(1, MAX_CONTINUATIONS, 1, step=1, label="Continuations")
+            go = gr.Button("Continue", variant="primary", elem_id="continue-go")
             fields |= more_inputs()
         with gr.Column(min_width=300):
             line = gr.HTML(status(""), container=False, elem_id="continue-status")
+            with gr.Row():
+                stop = gr.Button("Stop", elem_id="continue-stop", min_width=80)
+                again = gr.Button("Again", elem_id="continue-again", min_width=80)
+                vary = gr.Button("Vary", elem_id="continue-vary", min_width=80)
             heard = player("Continuations", NOTHING_YET, elem_id="continue-player")
     last, kept, names = gr.State(None), gr.State([]), list(fields)
 
     def continue_now(request: gr.Request, model, kept, *values):
-        yield from perform(lambda: studio.job(model, **dict(zip(names, values, strict=True))), kept, request)
+        yield from perform(lambda: studio.job(model, **given(names, values)), kept, request)
 
     def once_more(request: gr.Request, last, kept):
         yield from perform(lambda: the_last(last), kept, request)
@@ -147,17 +146,18 @@ def continue_tab(studio: Studio) -> gr.Dropdown:
             yield status(str(error), error=True), gr.skip(), gr.skip(), gr.skip()
 
     told = {"outputs": [line, heard, last, kept], "show_progress": "minimal", "show_progress_on": line}
+    asked, at_first = [model, kept, *fields.values()], {name: field.value for name, field in fields.items()}
+
+    def filled(example: dict) -> list:
+        known = EXAMPLE_MODEL in [name for _, name in studio.models()]
+        return [EXAMPLE_MODEL if known else gr.skip(), *{**at_first, **example}.values()]
+
     for name, button in examples.items():
-        filled = {"file": None, "chords": "", "key": "", "instrument": "", "tempo": "", **EXAMPLES[name]}
-
-        def fill(filled=filled):
-            return [*filled.values()]
-
-        shown = [fields[key] for key in filled]
-        button.click(fill, None, shown, **QUIET).then(
-            continue_now, [model, kept, *fields.values()], **told, **BUSY, **PRIVATE
-        )
-    go.click(continue_now, [model, kept, *fields.values()], **told, **BUSY, **PRIVATE)
+        filling = button.click(lambda name=name: filled(EXAMPLES[name]), None, [model, *fields.values()], **QUIET)
+        filling.success(continue_now, asked, **told, **BUSY, **PRIVATE)
+    for button in (go, again, vary, *examples.values()):
+        reveal(button, "continue-status")
+    go.click(continue_now, asked, **told, **BUSY, **PRIVATE)
     again.click(once_more, [last, kept], **told, **BUSY, **PRIVATE)
     vary.click(varied, [last, kept], **told, **BUSY, **PRIVATE)
     stop.click(studio.stop, None, None, **QUIET)

@@ -14,8 +14,8 @@ from meter import MAX_TEMPO, MIN_TEMPO, parse_time_signature
 MAX_SECONDS = 600.0  # of one continuation
 MAX_TOTAL = 1200.0  # s of all continuations of a job
 MAX_BARS, MAX_CONTINUATIONS, MAX_TEXT = 400, 8, 2000
+MAX_TITLE = 40  # characters of chords that a take is called by
 MAX_SEED = 2**53 - 1  # beyond it, JavaScript has no integers
-NUMBERS = {"tempo": "The tempo", "start": "The start", "stop": "The end"}  # that may be left out
 SUFFIXES = (
     *(".musicxml", ".xml", ".mxl", ".mid", ".midi"),
     *(".wav", ".aif", ".aiff", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".caf", ".w64"),
@@ -26,14 +26,16 @@ SUFFIXES = (
 class Job:
     """One rollout.
 
-    ``metadata`` and ``prompt`` are paths that the server has chosen, never a visitor's; ``name`` is what the visitor
-    calls the prompt. ``length`` is in ``unit``: ``seconds`` or ``bars``; ``tempo`` in quarters a minute, ``start`` and
-    ``stop`` in seconds of an audio prompt. Numbers that are left out are None.
+    ``metadata`` and ``prompt`` are paths that the server has chosen, never a visitor's; ``name`` is what files are
+    called by, ``title`` what the page calls the prompt. ``length`` is in ``unit``: ``seconds`` or ``bars``; ``tempo``
+    in quarters a minute, ``start`` and ``stop`` in seconds of an audio prompt. Of these three, None and 0 are not
+    given: Gradio sends 0 for an empty number that has just been shown.
     """
 
     metadata: str
     prompt: str | None = None
     name: str = "prompt"
+    title: str = ""
     previous: bool = False
     chords: str = ""
     key: str = ""
@@ -74,14 +76,14 @@ class Job:
                 parse_time_signature(self.meter)
             except UserError as error:
                 raise UserError(sentence(str(error), {})) from None
-        start = optional(NUMBERS["start"], self.start, 0, 1e6)
-        stop = optional(NUMBERS["stop"], self.stop, 0, 1e6)
+        start = optional("The start", self.start, 0, 1e6)
+        stop = optional("The end", self.stop, 0, 1e6)
         if stop is not None and stop < (start or 0) + 0.1:
             raise UserError("The end must be after the start.")
         return dataclasses.replace(
             self,
             length=length,
-            tempo=optional(NUMBERS["tempo"], self.tempo, MIN_TEMPO, MAX_TEMPO),
+            tempo=optional("The tempo", self.tempo, MIN_TEMPO, MAX_TEMPO),
             start=start,
             stop=stop,
             temperature=within("The temperature", self.temperature, 0, 10),
@@ -108,29 +110,38 @@ def whole(what: str, value, low: int, high: int) -> int:
     return int(value)
 
 
-def number(what: str, value):
-    """A number that a visitor has typed, None where nothing is; anything but a text as it is.
-
-    Raises:
-        UserError: a text that is no number.
-    """
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value.strip().replace(",", ".")) if value.strip() else None
-    except ValueError:
-        raise UserError(f"{what} must be a number.") from None
-
-
 def optional(what: str, value, low: float, high: float) -> float | None:
-    """:func:`within`, or None."""
-    return None if value is None else within(what, value, low, high)
+    """:func:`within`; None where nothing is given, which is 0 as well."""
+    if value is None or value == "" or (value == 0 and not isinstance(value, bool)):
+        return None
+    return within(what, value, low, high)
 
 
 def plain_name(name: str) -> str:
     """A visitor's file name without its suffix, of harmless characters."""
     stem = PurePath(name.replace("\\", "/")).stem
-    return regex.sub(r"[^\w .()+-]", "", stem).strip(" .")[:60] or "prompt"
+    return harmless(stem)[:60] or "prompt"
+
+
+def harmless(text: str) -> str:
+    """Without characters that a file system or a header might take for something else."""
+    return regex.sub(r"[^\w .,()#+-]", "", text).strip(" .")
+
+
+def chords_title(chords: str) -> str:
+    """Typed chords in one line, shortened."""
+    line = " ".join(chords.split())
+    return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 1] + "…"
+
+
+def take_name(job: Job, number: int) -> str:
+    """What take ``number`` of a job is called, on the page and as a download: by its prompt and seed."""
+    return f"{job.title or job.name}, seed {job.seed}" + f", {number} of {job.continuations}" * (job.continuations > 1)
+
+
+def download_name(name: str) -> str:
+    """:func:`take_name` without what cannot be in a file's name: ``Dm7 C-E, seed 0`` for ``Dm7 | C/E, seed 0``."""
+    return harmless(" ".join(name.replace("|", " ").replace("/", "-").split()))
 
 
 def sentence(text: str, private: dict[str, str]) -> str:

@@ -17,11 +17,7 @@ from studio.storage import Storage
 from studio.visit import QUIET, Studio
 
 STYLE = Path(__file__).with_name("page.css")
-DARK = Path(__file__).with_name("dark.css")
-HEAD = (
-    '<meta name="theme-color" content="#c2410c"><link rel="apple-touch-icon" href="pwa_icon/192">'
-    f"<style>{DARK.read_text()}</style>"
-)
+HEAD = '<meta name="theme-color" content="#c2410c"><link rel="apple-touch-icon" href="pwa_icon/192">'
 REFRESH = 2.0  # s
 MAX_WAITING = 20  # requests in the queue
 

@@ -3,7 +3,8 @@
 const find = (name) => element.querySelector(".player-" + name);
 const tracksBox = find("tracks"), playButton = find("play"), flipButton = find("flip"), seek = find("seek");
 const time = find("time"), wave = find("wave"), pictures = find("pictures"), links = find("links"), said = find("said");
-const inOrder = find("order"), speakers = find("speakers"), fold = find("fold");
+const inOrder = find("order"), speakers = find("speakers"), wholeButton = find("whole"), view = find("view");
+const parts = find("parts"), axis = find("axis"), joinLine = find("join"), head = find("head");
 const group = "tracks-" + Math.random().toString(36).slice(2);
 const KEPT = 6; // audio elements
 const LEAD = 5; // s of the prompt that are heard before its continuation
@@ -11,6 +12,9 @@ let tracks = [], current = null, other = null, started = null, order = [], seeki
 
 const track = (id) => tracks.find((t) => t.id === id);
 const heard = () => (current === null ? null : speaker(current));
+const from = (t) => t.shown_from || 0; // s at the left edge of waveform and picture; their right edge is the end
+const place = (t, s) => Math.min(1, Math.max(0, (s - from(t)) / (t.seconds - from(t)))); // 0 to 1 of their width
+const percent = (part) => (100 * part).toFixed(3) + "%";
 const clock = (s) => Math.floor(s / 60) + ":" + String(Math.floor(s % 60)).padStart(2, "0");
 
 function speaker(id) {
@@ -47,19 +51,19 @@ function start(audio) { return audio.play().catch(() => draw()); }
 // The new one runs unheard until it is where the old one is.
 async function choose(id, position = null) {
   if (id === current || !track(id)) return;
-  const from = heard(), at = position === null ? (from ? from.currentTime : 0) : position;
-  const playing = from && !from.paused;
+  const before = heard(), at = position === null ? (before ? before.currentTime : 0) : position;
+  const playing = before && !before.paused;
   other = current === null ? other : current;
   current = id;
   say("");
   const to = speaker(id);
   to.currentTime = Math.min(at, Math.max(0, track(id).seconds - 0.1));
   lay();
-  if (!playing) { if (from) from.pause(); return draw(); }
+  if (!playing) { if (before) before.pause(); return draw(); }
   to.muted = true;
   await start(to);
-  if (position === null && Math.abs(from.currentTime - to.currentTime) > 0.03 && !from.ended) {
-    to.currentTime = from.currentTime;
+  if (position === null && Math.abs(before.currentTime - to.currentTime) > 0.03 && !before.ended) {
+    to.currentTime = before.currentTime;
     await new Promise((done) => { to.addEventListener("seeked", done, { once: true }); setTimeout(done, 500); });
   }
   to.muted = false;
@@ -104,27 +108,28 @@ function lay() {
   flipButton.hidden = tracks.length < 2;
   inOrder.parentElement.hidden = tracks.length < 2 || !element.firstElementChild.dataset.order;
   if (!now) return pictures.replaceChildren();
+  seek.min = from(now);
   seek.max = now.seconds;
+  wholeButton.hidden = from(now) === 0;
   const shown = [now, track(other)].filter((t, i) => t && (i === 0 || element.firstElementChild.dataset.pair));
   if (element.firstElementChild.dataset.pair) shown.sort((a, b) => tracks.indexOf(a) - tracks.indexOf(b));
   pictures.replaceChildren(...shown.filter((t) => t.picture).map((t) => {
     const figure = document.createElement("figure"), image = document.createElement("img");
-    const caption = document.createElement("figcaption"), frame = document.createElement("div");
+    const caption = document.createElement("figcaption"), marks = document.createElement("div");
     image.src = t.picture; image.alt = "Spectrogram of " + t.label; image.loading = "lazy";
     caption.textContent = t.label;
     figure.className = t.id === current ? "player-now" : "";
-    frame.className = "player-frame";
-    frame.append(image);
-    if (t.shown !== undefined) {
-      const head = document.createElement("div");
-      head.className = "player-head";
-      frame.append(head);
-      frame.onclick = (event) => jump(t, event);
-    }
-    figure.append(frame, caption);
+    marks.className = "player-hertz";
+    marks.append(...(t.hertz || []).slice(1).map(([height, hertz]) => {
+      const mark = document.createElement("span");
+      mark.textContent = hertz < 1000 ? hertz + " Hz" : hertz / 1000 + " kHz";
+      mark.style.bottom = percent(height);
+      return mark;
+    }));
+    if (t.hertz) { image.className = "player-spectrum"; marks.append(image); figure.append(marks, caption); }
+    else figure.append(image, caption);
     return figure;
   }));
-  fold.textContent = now.shown > 0 ? "Shown: the last " + Math.round(now.join - now.shown) + " s of the prompt, and what follows." : "";
   links.replaceChildren(...(now.downloads || []).map(([name, url]) => {
     const link = document.createElement("a");
     link.href = url; link.textContent = name; link.download = "";
@@ -132,7 +137,39 @@ function lay() {
     return link;
   }));
   if (now.note) { const note = document.createElement("span"); note.textContent = now.note; links.prepend(note); }
-  wave.hidden = !(now.peaks && now.peaks.length);
+  wave.hidden = parts.hidden = axis.hidden = head.hidden = !(now.peaks && now.peaks.length);
+  joinLine.hidden = wave.hidden || !now.join;
+  if (!wave.hidden) rule(now);
+}
+
+// The marks that waveform and picture share: what is prompt, and the seconds.
+function rule(now) {
+  const join = percent(place(now, now.join || 0)), span = now.seconds - from(now);
+  joinLine.style.left = join;
+  const names = now.join ? [from(now) ? "last " + Math.round(now.join - from(now)) + " s of the prompt" : "prompt"] : [];
+  parts.replaceChildren(...[...names, "continuation"].map((text, i) => {
+    const part = document.createElement("span");
+    part.textContent = text;
+    if (i) part.style.left = "min(max(" + join + ", 11.5em), 100% - 6.5em)";
+    return part;
+  }));
+  const step = [1, 2, 5, 10, 20, 30, 60, 120, 300].find((s) => span / s <= 7) || 600;
+  const first = Math.ceil(from(now) / step) * step, marks = [];
+  for (let s = first; place(now, s) < 0.92; s += step) { // the last would not have its room
+    const mark = document.createElement("span");
+    mark.textContent = clock(s);
+    mark.style.left = percent(place(now, s));
+    marks.push(mark);
+  }
+  axis.replaceChildren(...marks);
+}
+
+// Brings the player, where it begins to play out of sight, into view: on a phone it is far below the form.
+function reveal() {
+  const box = element.getBoundingClientRect();
+  if (element.offsetParent && (box.top < 0 || box.top > innerHeight / 2)) {
+    (element.closest(".player-box") || element).scrollIntoView({ block: "start", behavior: "smooth" });
+  }
 }
 
 // What has to be made first may fail, which is said here and not on a page of its own.
@@ -142,7 +179,7 @@ async function fetched(event, link) {
   try {
     const answer = await fetch(link.href);
     if (!answer.ok) return say(answer.status < 500 ? await answer.text() : "It could not be made.");
-    const name = /filename="?([^";]+)/.exec(answer.headers.get("content-disposition") || "");
+    const name = /filename\*?=(?:utf-8'')?"?([^";]+)/i.exec(answer.headers.get("content-disposition") || "");
     const copy = document.createElement("a");
     copy.href = URL.createObjectURL(await answer.blob());
     copy.download = name ? decodeURIComponent(name[1]) : "continuation";
@@ -161,27 +198,16 @@ function draw() {
   if (!seeking) seek.value = position;
   seek.setAttribute("aria-valuetext", clock(position) + " of " + clock(now.seconds));
   time.textContent = clock(position) + " / " + clock(now.seconds);
-  if (!wave.hidden) paint(now, position);
-  for (const head of pictures.querySelectorAll(".player-head")) head.style.left = 100 * share(now, position) + "%";
+  head.style.left = percent(place(now, position));
+  if (!wave.hidden) paint(now);
 }
 
-// Where a position is in what is shown, from 0 to 1.
-function share(t, position) {
-  const from = t.shown || 0;
-  return Math.max(0, Math.min(1, (position - from) / (t.seconds - from)));
-}
-
-function jump(t, event) {
-  const from = t.shown || 0;
-  if (heard()) heard().currentTime = from + (event.offsetX / event.currentTarget.clientWidth) * (t.seconds - from);
-}
-
-function paint(now, position) {
+function paint(now) {
   const scale = window.devicePixelRatio || 1, width = wave.clientWidth, height = wave.clientHeight;
   if (!width) return;
   if (wave.width !== Math.round(width * scale)) { wave.width = width * scale; wave.height = height * scale; }
-  const pen = wave.getContext("2d"), style = getComputedStyle(wave), step = width * now.column;
-  const join = now.join ? share(now, now.join) * width : -1;
+  const pen = wave.getContext("2d"), style = getComputedStyle(wave), step = width / now.n_columns;
+  const join = now.join ? place(now, now.join) * width : -1;
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
   now.peaks.forEach((peak, i) => {
@@ -189,12 +215,6 @@ function paint(now, position) {
     pen.fillStyle = style.getPropertyValue(x < join - step / 2 ? "--prompt" : "--new");
     pen.fillRect(x, (height - tall) / 2, Math.max(1, step - 0.4), tall);
   });
-  pen.fillStyle = pen.strokeStyle = style.getPropertyValue("--ink");
-  if (join >= 0) {
-    pen.setLineDash([4, 3]);
-    pen.beginPath(); pen.moveTo(join, 0); pen.lineTo(join, height); pen.stroke();
-  }
-  pen.fillRect(share(now, position) * width - 1, 0, 2, height);
 }
 
 function update() {
@@ -213,7 +233,6 @@ function update() {
       if (playing && at < now.seconds) start(audio);
     }
   }
-  const news = tracks.length && !before.some((t) => t.id === tracks[0].id);
   if (!track(current)) current = null;
   if (!track(other)) other = null;
   const first = value.play && track(value.play) ? value.play : null;
@@ -222,21 +241,25 @@ function update() {
     for (const audio of speakers.children) audio.pause();
     current = null;
     choose(first, Math.max(0, (track(first).join || 0) - LEAD)).then(() => start(speaker(first)));
+    setTimeout(reveal, 50); // once it is laid out
   } else if (current === null && tracks.length) {
     choose(tracks[0].id, 0);
   }
   if (other === null && value.other && value.other !== current) other = track(value.other) ? value.other : null;
   lay();
   draw();
-  // On a phone the player is below the form.
-  if (news && tracks[0].peaks && innerWidth < 700) requestAnimationFrame(() => element.scrollIntoView({ block: "start" }));
 }
 
 playButton.onclick = toggle;
 flipButton.onclick = () => choose(other !== null ? other : tracks[tracks[0].id === current ? 1 : 0].id);
 seek.oninput = () => { seeking = true; if (heard()) heard().currentTime = Number(seek.value); };
 seek.onchange = () => { seeking = false; };
-wave.onclick = (event) => jump(track(current), event);
+wholeButton.onclick = () => { heard().currentTime = 0; start(heard()); };
+view.onclick = (event) => {
+  const box = wave.getBoundingClientRect(), now = track(current);
+  if (!now || wave.hidden || event.target.tagName === "FIGCAPTION") return;
+  heard().currentTime = from(now) + ((event.clientX - box.left) / box.width) * (now.seconds - from(now));
+};
 new ResizeObserver(draw).observe(wave);
 (function frame() { if (heard() && !heard().paused) draw(); requestAnimationFrame(frame); })();
 watch("value", update);

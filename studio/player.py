@@ -19,11 +19,14 @@ _TEMPLATE = """<section class="player player-empty" aria-label="{label}" {marks}
 <div class="player-bar"><button type="button" class="player-play" disabled>Play</button>
 <input type="range" class="player-seek" min="0" max="1" step="0.05" value="0" aria-label="Position">
 <span class="player-time"></span>
+<button type="button" class="player-whole" title="Plays the prompt from its beginning" hidden>Whole prompt</button>
 <button type="button" class="player-flip" title="To the other one, at the same position" hidden>A/B</button>
 <label hidden><input type="checkbox" class="player-order" {checked}>In order</label></div>
+<div class="player-view"><div class="player-parts" aria-hidden="true"></div>
 <canvas class="player-wave" aria-hidden="true"></canvas>
 <div class="player-pictures"></div>
-<p class="player-fold"></p>
+<div class="player-axis" aria-hidden="true"></div>
+<div class="player-join"></div><div class="player-head"></div></div>
 <div class="player-links"></div>
 <p class="player-said" role="status"></p>
 <div class="player-speakers" hidden></div>
@@ -56,9 +59,9 @@ def value(tracks=(), play: str | None = None, empty: str = "", other: str | None
     """What the player shall have.
 
     Args:
-        tracks: each ``id``, ``label``, ``url``, ``seconds``, and where there are ``picture``, ``join`` (s), ``peaks``,
-            ``shown`` (s from which on picture and peaks show it), ``column`` (share of that for each peak), ``note``,
-            ``downloads``.
+        tracks: each ``id``, ``label``, ``url``, ``seconds``, and where there are ``picture``, ``join`` (s), ``note``,
+            ``downloads``. Waveform and picture begin at ``shown_from`` (s): ``peaks`` are what there is of
+            ``n_columns`` from there to the end, ``hertz`` the frequencies along the picture by their place, 0 to 1.
         play: id of the track that begins to play when it is new.
         other: of the one that A/B goes to first.
     """
@@ -66,14 +69,19 @@ def value(tracks=(), play: str | None = None, empty: str = "", other: str | None
     return json.dumps(fields, separators=(",", ":"))
 
 
-def result_track(token: str, number: int, label: str, begun: dict, peaks: list[int], done: bool) -> dict:
-    """A continuation, from the moment on that it has begun."""
+def result_track(token: str, number: int, label: str, said: dict) -> dict:
+    """A continuation, from the moment on that it has begun.
+
+    Args:
+        said: of the rollout's messages, what is true now.
+    """
     track = {"id": f"{token}-{number}", "label": label, "url": f"results/{token}/{number}.wav"}
-    track |= {key: begun[key] for key in ("seconds", "join", "shown", "column")} | {"peaks": peaks}
-    if done:
+    track |= {name: said[name] for name in ("seconds", "join", "shown_from", "n_columns")}
+    track["peaks"] = said["peaks"][number - 1]
+    if said["event"] == "done":
         place = f"results/{token}/{number}"
         downloads = [("WAV", f"{place}/wav"), ("FLAC", f"{place}/flac"), ("MIDI", f"{place}/mid")]
-        track |= {"picture": f"{place}.png", "downloads": downloads}
+        track |= {"picture": f"{place}.png", "hertz": said["hertz"], "downloads": downloads}
     return track
 
 

@@ -149,7 +149,7 @@ def add_routes(app: fastapi.FastAPI, runs: Runs, storage: Storage, rollouts: Rol
                 path = folder / await run_in_threadpool(rollouts.render, folder, index, form)
         except UserError as error:
             return PlainTextResponse(str(error), 422)
-        return FileResponse(path, media_type=FORMS[form], filename=path.name)
+        return FileResponse(path, media_type=FORMS[form], filename=results[index]["download"] + path.suffix)
 
 
 CACHED = {"Cache-Control": "private, max-age=3600"}

@@ -9,15 +9,15 @@ from pathlib import Path
 import gradio as gr
 
 from errors import UserError
-from studio.job import NUMBERS, SUFFIXES, Job, number, plain_name
+from studio.job import SUFFIXES, Job, chords_title, plain_name, take_name
 from studio.player import result_track
 from studio.rollouts import Rollout, Rollouts
 from studio.runs import Runs
 from studio.storage import Storage
 
 BUNDLED = Path(__file__).parents[1] / "demo" / "prompt.musicxml"
+BUNDLED_TITLE = "Chorale BWV 66.6"
 PREVIOUS = "@before"  # behind the name of a run: the state before its newest
-MAX_TITLE = 40  # characters
 BUSY = {"concurrency_id": "rollout", "concurrency_limit": 1}  # of events: one rollout at a time
 PRIVATE = {"api_visibility": "private"}
 QUIET = {"show_progress": "hidden", "queue": False, **PRIVATE}
@@ -51,19 +51,19 @@ class Studio:
         run = self.runs.get(name)
         if run is None:
             raise UserError(f"There is no model {name!r}; choose one of the list." if name else "Choose a model.")
-        chords = fields.get("chords") or ""
+        chords = (fields.get("chords") or "").strip()
         if file is not None and Path(file).suffix.lower() not in SUFFIXES:
             raise UserError("Give a MusicXML, MIDI or audio file: " + " ".join(SUFFIXES) + ".")
-        path = file or (None if chords.strip() else str(BUNDLED))
-        fields |= {key: number(what, fields.get(key)) for key, what in NUMBERS.items()}
+        if chords:
+            prompt, name, title = None, "chords", chords_title(chords)
+        else:
+            prompt = file or str(BUNDLED)
+            name = plain_name(Path(prompt).name)
+            title = name if file else BUNDLED_TITLE
         known = {key: value for key, value in fields.items() if value is not None}
-        return Job(
-            metadata=str(run.path),
-            previous=(model or "").endswith(PREVIOUS),
-            prompt=None if chords.strip() else path,
-            name=plain_name(Path(path).name) if path else "chords",
-            **known,
-        ).checked()
+        previous = (model or "").endswith(PREVIOUS)
+        job = Job(metadata=str(run.path), previous=previous, prompt=prompt, name=name, title=title, **known)
+        return job.checked()
 
     def roll(self, job: Job, session: str | None) -> Iterator[tuple[dict, str, dict | None]]:
         """Messages of a rollout, its token, and what it said when it had begun."""
@@ -92,23 +92,34 @@ def status(text: str, done: float | None = None, error: bool = False) -> str:
     return f'<div class="status" role="status">{bar}<span{kind}>{html.escape(text)}</span></div>'
 
 
+def given(names: list[str], values: tuple) -> dict:
+    """The fields of a form by their names.
+
+    Raises:
+        UserError: the length is empty; other numbers may be.
+    """
+    fields = dict(zip(names, values, strict=True))
+    if fields["length"] is None:
+        raise UserError("Give a length, in seconds or bars.")
+    return fields
+
+
+def reveal(button: gr.Button, elem_id: str):
+    """Have a press of a button scroll to an element that is out of sight: on a phone, it is below the form."""
+    script = f"""() => {{
+        const element = document.getElementById("{elem_id}"), top = element.getBoundingClientRect().top;
+        if (top < 0 || top > innerHeight / 2) element.scrollIntoView({{ block: "start", behavior: "smooth" }});
+    }}"""
+    button.click(None, None, None, js=script, **QUIET)
+
+
 def model_name(job: Job) -> str:
     return Path(job.metadata).stem
 
 
-def title(job: Job) -> str:
-    """What a visitor calls the prompt of a job: the name of the file, or the chords."""
-    chords = " ".join(job.chords.split())
-    if chords:
-        return chords if len(chords) <= MAX_TITLE else chords[: MAX_TITLE - 4] + " ..."
-    return "chorale" if job.prompt == str(BUNDLED) else job.name
-
-
 def tracks_of(job: Job, token: str, begun: dict, message: dict, label: str = "") -> list[dict]:
-    """The tracks of a rollout as far as it is, and what they are."""
-    done, n, tracks = message["event"] == "done", job.continuations, []
-    said = {**begun, **{key: message[key] for key in ("seconds", "peaks") if key in message}}
-    for k in range(1, n + 1):
-        made = f"{model_name(job)}, step {begun['step']}, seed {job.seed}" + f", {k} of {n}" * (n > 1)
-        tracks.append(result_track(token, k, f"{label}{title(job)}: {made}", said, said["peaks"][k - 1], done))
-    return tracks
+    """The tracks of a rollout as far as it is, named by their prompt, seed and number, and by what made them."""
+    said, made_by = {**begun, **message}, f"{model_name(job)}, step {begun['step']}"
+    return [
+        result_track(token, k, f"{label}{take_name(job, k)} ({made_by})", said) for k in range(1, job.continuations + 1)
+    ]

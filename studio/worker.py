@@ -16,12 +16,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 from errors import UserError
-from studio.job import MAX_SECONDS, MAX_TOTAL, Job, sentence
+from studio.job import MAX_SECONDS, MAX_TOTAL, Job, download_name, sentence, take_name
 
 NICE = 13  # about a twentieth of a busy core, by the scheduler's weights: a training goes first
 MAX_MODELS = 2  # kept in memory
-N_PEAKS = 600  # columns of the picture of a waveform
-SHOWN_PROMPT = 6.0  # s of a prompt that are shown: a long one would squeeze its continuation
 BITS = 24
 
 
@@ -62,16 +60,15 @@ class Listening:
         files: one for each take.
         n_samples: of each take, at most.
         channels: of each, 1 or 2.
-        first: sample from which on peaks are shown.
+        first: the sample that the peaks begin at.
     """
 
     def __init__(self, files: list[Path], n_samples: int, channels: int, first: int = 0):
-        import numpy as np
+        from studio.picture import Peaks
 
         self.files = [open(path, "wb", buffering=0) for path in files]  # noqa: SIM115
-        self.n_samples, self.channels, self.first = n_samples, channels, first
-        self.size = max(1, -(-(n_samples - first) // N_PEAKS))
-        self.heights = np.zeros((len(files), -(-(n_samples - first) // self.size)), np.float32)
+        self.n_samples, self.channels = n_samples, channels
+        self.waves = [Peaks(n_samples, first) for _ in files]
         self.n_done = [0] * len(files)
 
     def hear(self, index: int, samples):
@@ -80,17 +77,14 @@ class Listening:
 
         start = self.n_done[index]
         samples = np.atleast_2d(samples)[:, : self.n_samples - start]
-        hidden = max(0, self.first - start)
-        place = (start - self.first + np.arange(samples.shape[1])[hidden:]) // self.size
-        np.maximum.at(self.heights[index], place, np.abs(samples[:, hidden:]).max(0))
+        self.waves[index].add(start, samples)
         integers = np.rint(32767 * np.clip(samples, -1, 1)).astype("<i2")
         self.files[index].write(np.ascontiguousarray(integers.T).tobytes())
         self.n_done[index] = start + samples.shape[1]
 
     def peaks(self) -> list[list[int]]:
-        """Of each take, up to where it is: 0 to 100 for each of :data:`N_PEAKS` parts of what is shown."""
-        rows = zip(self.heights, [max(0, n - self.first) for n in self.n_done], strict=True)
-        return [[round(100 * min(1.0, float(h))) for h in row[: -(-n // self.size)]] for row, n in rows]
+        """Of each take, up to where it is: 0 to 100 for each column."""
+        return [wave.columns(n) for wave, n in zip(self.waves, self.n_done, strict=True)]
 
     def close(self):
         for file in self.files:
@@ -117,7 +111,9 @@ def load_prompt(job: Job, framing):
 def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
     """Write the continuations of a job into ``folder``, and tell of them meanwhile."""
     from audio_file import AudioFormat
-    from takes import lengths, plan, write_picture, write_takes
+    from spectrogram import frequency_ticks
+    from studio.picture import SHOWN_PROMPT, peaks_of, spectrogram
+    from takes import lengths, plan, write_takes
 
     predictor = models.get(Path(job.metadata), job.previous)
     framing, n = predictor.config.featurizer, job.continuations
@@ -133,15 +129,15 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
     live = {"sample_rate": rate, "channels": framing.channels, "n_samples": n_samples}
     (folder / "live.json").write_text(json.dumps(live))
     first = max(0, n_prompt - round(SHOWN_PROMPT * rate))
-    listening = Listening([folder / f"{k}.pcm" for k in range(1, n + 1)], n_samples, framing.channels, first)
+    heard = [folder / f"{k}.pcm" for k in range(1, n + 1)]
+    listening = Listening(heard, n_samples, framing.channels, first)
     say(
         "begun",
         step=predictor.step,
-        name=prompt.name,
         join=n_prompt / rate,
-        shown=first / rate,
-        column=listening.size / (n_samples - first),
+        shown_from=first / rate,
         seconds=n_samples / rate,
+        n_columns=len(listening.waves[0].heights),
         peaks=listening.peaks(),
     )
     try:
@@ -162,24 +158,26 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
     finally:
         listening.close()
     results = []
-    for one in written:
-        write_picture(one, framing, start=first)
+    for k, one in enumerate(written, 1):
+        one.take.path.with_suffix(".png").write_bytes(spectrogram(one.take.path, framing, first))
         meter = None if prompt.meter is None else dataclasses.astuple(prompt.meter)
-        results.append(
-            {"file": one.take.path.name, "n_samples": one.n_samples, "n_new": one.n_new, "join": one.join}
-            | {"meter": meter, "name": prompt.name, "other_tempo": one.other_tempo}
-        )
-    stopped_early = min(one.n_samples for one in written) < n_samples
-    live["n_samples"] = min(one.n_samples for one in written)
+        numbers = {field.name: getattr(one, field.name) for field in dataclasses.fields(one) if field.name != "take"}
+        result = {"file": one.take.path.name, "written": numbers, "meter": meter, "name": prompt.name}
+        results.append({**result, "download": download_name(take_name(job, k))})
+    n_written = min(one.n_samples for one in written)
+    live["n_samples"] = n_written
     (folder / "live.json").write_text(json.dumps(live))
     (folder / "results.json").write_text(json.dumps(results))
+    peaks = [peaks_of(path, framing.channels, n_written, first) for path in heard]
     return {
         "step": predictor.step,
         "join": n_prompt / rate,
-        "seconds": live["n_samples"] / rate,
+        "seconds": n_written / rate,
         "files": [result["file"] for result in results],
-        "peaks": listening.peaks(),
-        "stopped": stopped_early,
+        "peaks": peaks,
+        "n_columns": len(peaks[0]),
+        "hertz": [[place, hertz] for hertz, place in frequency_ticks(framing).items()],
+        "stopped": n_written < n_samples,
         "other_tempo": next((one.other_tempo for one in written if one.other_tempo), None),
     }
 
@@ -193,7 +191,7 @@ def render(folder: Path, index: int, form: str) -> dict:
     result = json.loads((folder / "results.json").read_text())[index]
     meter = None if result["meter"] is None else Meter(*result["meter"])
     take = Take(folder / result["file"], Prompt(result["name"], None, meter), None, 0.0)
-    written = Written(take, *(result[key] for key in ("n_samples", "n_new", "join", "other_tempo")))
+    written = Written(take, **result["written"])
     path = take.path.with_suffix(f".{form}")
     if not path.exists() and form == "flac":
         write_flac(written)

@@ -1,6 +1,7 @@
 """The studio's server: what may be asked for, what it refuses, what it keeps, and its child process."""
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
@@ -18,11 +20,13 @@ pytest.importorskip("gradio", reason="Gradio is not installed (requirements-stud
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from config import FeaturizerConfig
 from conftest import PROMPT, ROOT, run, wait_for
 from errors import UserError
 from studio.__main__ import check, parse_arguments, read_password
 from studio.guard import HEADERS, MAX_BODY, Guard, Password
-from studio.job import MAX_SEED, Job, plain_name, sentence
+from studio.job import MAX_SEED, MAX_TITLE, Job, chords_title, download_name, plain_name, sentence, take_name
+from studio.picture import MIN_COLUMNS, SHOWN_PROMPT, Peaks, peaks_of, spectrogram
 from studio.rollouts import Rollouts
 from studio.server import HEADER, follow, parse_range, wav_header
 from studio.storage import Storage, remove_left_behind
@@ -55,7 +59,9 @@ ROOT_OF_FILES = Path("/tmp/nextframe-studio-test")
         {"seed": -1},
         {"seed": MAX_SEED + 1},
         {"seed": True},
-        {"tempo": 0},
+        {"tempo": -1},
+        {"tempo": "96"},
+        {"start": True},
         {"meter": "4/5"},
         {"chords": "C " * 2000},
         {"start": 3.0, "stop": 2.0},
@@ -72,6 +78,24 @@ def test_a_job_within_its_limits():
     job = Job("m.json", "p.mid", length=600, seed=MAX_SEED, continuations=2.0, temperature=0, top_k=3.0).checked()
     assert (job.length, job.seed, job.continuations, job.top_k) == (600.0, MAX_SEED, 2, 3)
     assert isinstance(job.continuations, int) and isinstance(job.top_k, int)
+
+
+@pytest.mark.parametrize("nothing", [None, 0, 0.0, ""])
+def test_an_empty_number_is_not_given(nothing):
+    """Gradio sends null where a number has been emptied, and 0 where an empty one has just been shown."""
+    job = Job("m.json", "p.wav", tempo=nothing, start=nothing, stop=nothing).checked()
+    assert job.tempo is None and job.start is None and job.stop is None
+    assert Job("m.json", "p.wav", start=nothing, stop=2).checked().stop == 2.0
+    assert Job("m.json", "p.wav", start=3, stop=nothing).checked().start == 3.0
+
+
+def test_takes_are_named_by_their_prompt():
+    assert take_name(Job("m.json", name="fugue", seed=7), 1) == "fugue, seed 7"
+    job = Job("m.json", name="chords", title=chords_title("Dm7 |  G7/B\n| C#m7"), continuations=3)
+    assert take_name(job, 2) == "Dm7 | G7/B | C#m7, seed 0, 2 of 3"
+    assert download_name(take_name(job, 2)) == "Dm7 G7-B C#m7, seed 0, 2 of 3"
+    assert len(chords_title("C | " * 50)) == MAX_TITLE
+    assert download_name('<a">/../x\r\n, seed 0') == "a-..-x , seed 0"
 
 
 def test_names_and_sentences():
@@ -307,6 +331,27 @@ def test_a_stream_waits_for_what_is_made(tmp_path):
     assert asyncio.run(collect(follow(path, header, 0, 10**6))) == blob
 
 
+def test_waveform_and_spectrogram_are_over_the_same_seconds(tmp_path):
+    """A click 7 s into a sound of 10 s, of which the last 8 s are shown: at five eighths of both."""
+    rate, first = 8000, 16000
+    samples = np.zeros(80000, np.float32)
+    samples[56000:56040] = 0.5
+    soundfile.write(tmp_path / "x.wav", samples, rate)
+    np.rint(32767 * samples).astype("<i2").tofile(tmp_path / "1.pcm")
+    peaks = peaks_of(tmp_path / "1.pcm", 1, len(samples), first)
+    assert 300 < len(peaks) <= 600 and max(peaks) == 50
+    assert np.flatnonzero(peaks).mean() / len(peaks) == pytest.approx(5 / 8, abs=2 / len(peaks))
+    live = Peaks(len(samples), first)
+    for start in range(0, len(samples), 7001):
+        live.add(start, samples[None, start : start + 7001])
+    assert live.columns(len(samples)) == peaks and live.columns(first) == [] and len(live.columns(48000)) == 300
+    png = spectrogram(tmp_path / "x.wav", FeaturizerConfig(rate, 512, 128), first)
+    light = matplotlib.image.imread(io.BytesIO(png))[:, :, :3].sum((0, 2))
+    assert len(light) == MIN_COLUMNS
+    loud = np.flatnonzero(light > (light.min() + light.max()) / 2)
+    assert (loud[0] + loud[-1] + 1) / 2 / len(light) == pytest.approx(5 / 8, abs=2 / len(light))
+
+
 # -- the child process -------------------------------------------------------------------------
 
 
@@ -342,8 +387,9 @@ def test_a_rollout_is_that_of_predict(rollouts, tiny_run, tmp_path):
         assert len(heard) == len(samples) == round(done["seconds"] * rate)
         gain = max(1.0, np.abs(heard).max() / 0.99)  # a mix that would clip is turned down at its end
         np.testing.assert_allclose(heard / gain, samples, atol=2e-4)
-        peaks = np.array(done["peaks"][k - 1])
-        assert 500 < len(peaks) <= 600 and abs(peaks.max() - 100 * min(1.0, np.abs(heard).max())) <= 1
+        peaks, first = np.array(done["peaks"][k - 1]), round((done["join"] - SHOWN_PROMPT) * rate)
+        assert 500 < len(peaks) == done["n_columns"] <= 600 and messages[0]["shown_from"] == first / rate > 0
+        assert abs(peaks.max() - 100 * min(1.0, np.abs(heard[first:]).max())) <= 1
         assert wav.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -1,11 +1,12 @@
 """The studio in a real browser: Chromium, driven by Playwright, on a desk and on a phone."""
 
 import contextlib
+import io
 import shutil
 from pathlib import Path
 
 import pytest
-import regex
+import soundfile
 
 from conftest import PROMPT, ROOT, run, running_studio, start_training, wait_for
 
@@ -14,7 +15,7 @@ httpx = pytest.importorskip("httpx")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-browser.txt)")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser is installed (apt-get install chromium)")
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SLOW = 120_000  # ms: other programs may take both cores
 AUDIO = """(player) => [...document.querySelectorAll(player + ' audio')].map(
     (a) => ({id: a.dataset.id, time: a.currentTime, paused: a.paused, muted: a.muted, src: a.currentSrc}))"""
@@ -26,6 +27,31 @@ LOUDNESS = """async (player) => {
     await new Promise((done) => setTimeout(done, 700));
     analyser.getFloatTimeDomainData(samples);
     return Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / samples.length);
+}"""
+
+
+NEWEST = "document.querySelector('#continue-player input[type=radio]')?.value"
+BOX = """(selector) => {
+    const box = document.querySelector(selector).getBoundingClientRect();
+    return {left: box.left, right: box.right, top: box.top, bottom: box.bottom};
+}"""
+# Of a text against what is painted behind it, by WCAG 2.2.
+CONTRAST = """(element) => {
+    const numbers = (colour) => {
+        const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+        pen.fillStyle = colour;
+        pen.fillRect(0, 0, 1, 1);
+        return [...pen.getImageData(0, 0, 1, 1).data].map((x) => x / 255);
+    };
+    const luminance = (colour) => colour.slice(0, 3).map(
+        (x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)
+    ).reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
+    const over = (top, below) => top.slice(0, 3).map((x, i) => x * top[3] + below[i] * (1 - top[3]));
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) layers.push(numbers(getComputedStyle(at).backgroundColor));
+    const behind = layers.reverse().reduce((below, layer) => over(layer, below), [1, 1, 1]);
+    const [one, other] = [over(numbers(getComputedStyle(element).color), behind), behind].map(luminance);
+    return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
 }"""
 
 
@@ -58,9 +84,9 @@ def browser():
 
 
 @contextlib.contextmanager
-def visit(browser, address, size=DESK):
+def visit(browser, address, size=DESK, scheme="light"):
     """A page of a new visitor, which must ask no other host for anything, and say no error."""
-    context = browser.new_context(viewport=size, accept_downloads=True)
+    context = browser.new_context(viewport=size, accept_downloads=True, color_scheme=scheme)
     page = context.new_page()
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -70,8 +96,7 @@ def visit(browser, address, size=DESK):
     page.wait_for_selector("#continue-go")
     yield page
     context.close()
-    host = address.partition("/?")[0]
-    foreign = [url for url in asked if not url.startswith((host, "data:", f"blob:{host}"))]
+    foreign = [url for url in asked if not url.startswith((address, "data:", f"blob:{address}"))]
     assert asked and not foreign and not errors
 
 
@@ -109,9 +134,10 @@ def test_continue(browser, address, folder, tmp_path, size):
         page.wait_for_selector("#continue-player a")
         assert page.is_visible("#continue-player canvas") and page.is_visible("#continue-player img")
         page.wait_for_function("document.querySelector('#continue-player img').naturalWidth > 500")
-        assert regex.search(r"prompt: chorales, step \d+, seed 0", page.inner_text("#continue-player"))
+        assert "prompt, seed 0 (chorales, step " in page.inner_text("#continue-player")
         with page.expect_download() as download:
             page.get_by_role("link", name="WAV").click()
+        assert download.value.suggested_filename == "prompt, seed 0.wav"
         download.value.save_as(tmp_path / "page.wav")
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     result = run("predict.py", folder / "chorales.json", PROMPT, "--seconds", 5, "-o", tmp_path / "command.wav")
@@ -128,6 +154,223 @@ def test_it_plays_before_the_end_and_stops(browser, address):
         page.get_by_text("Stopped here.").wait_for()
         wait_until_it_plays(page, "#continue-player")
         page.wait_for_selector("#continue-player a")
+        # The waveform of what there is fills all of its room.
+        script = """() => {
+            const wave = document.querySelector('#continue-player canvas'), from = Math.floor(0.98 * wave.width);
+            const pixels = wave.getContext('2d').getImageData(from, 0, wave.width - from, wave.height).data;
+            return pixels.some((x) => x > 0);
+        }"""
+        page.wait_for_function(script)
+
+
+def continue_again(page, address):
+    """Press Continue once more; the seconds of what comes, and its WAV file."""
+    before = page.evaluate(NEWEST)
+    page.click("#continue-go")
+    ended = "document.querySelector('#continue-status').innerText.includes(' s in ')"
+    failed = "document.querySelector('#continue-status [role=alert]')"
+    page.wait_for_function(f"before => ({NEWEST} !== before && {ended}) || {failed}", arg=before)
+    assert page.locator("#continue-status [role=alert]").count() == 0, page.inner_text("#continue-status")
+    token = page.evaluate(NEWEST).rpartition("-")[0]
+    wav = httpx.get(f"{address}/results/{token}/1/wav").content
+    return soundfile.info(io.BytesIO(wav)).duration, wav
+
+
+def test_an_empty_number_is_empty(browser, address, tone):
+    """More, opened, filled and emptied field by field, goes on; what is filled in is followed."""
+    with visit(browser, address) as page:
+        press_continue(page, tone, "1", "chorales")
+        page.get_by_text(" s in ").wait_for()
+        seconds, untouched = continue_again(page, address)
+        assert seconds == pytest.approx(3.0, abs=0.01)
+        page.get_by_text("More", exact=True).click()
+        for label in ("Tempo", "From (s)", "To (s)"):
+            page.get_by_label(label).first.wait_for()
+            assert page.get_by_label(label).first.input_value() == ""
+        assert continue_again(page, address)[1] == untouched
+        changes = [("Tempo", "96", 3.0), ("Time signature", "3/4", 3.0), ("Key of Roman numerals", "D minor", 3.0)]
+        changes += [("Plays chords", "organ", 3.0), ("From (s)", "0.5", 2.5), ("To (s)", "1.5", 2.5)]
+        for label, text, expected in changes:
+            field = page.get_by_label(label).first
+            field.fill(text)
+            assert continue_again(page, address)[0] == pytest.approx(expected, abs=0.01), label
+            field.fill("")
+            assert continue_again(page, address)[1] == untouched, label
+        for label in ("number input for Temperature", "number input for Top-k"):
+            field, value = page.get_by_label(label), page.get_by_label(label).input_value()
+            field.fill("")
+            field.blur()
+            continue_again(page, address)
+            field.fill(value)
+            field.blur()
+        for label in ("Tempo", "From (s)", "To (s)"):
+            page.get_by_label(label).first.fill("0")
+        page.fill("#continue-seed input", "")
+        assert continue_again(page, address)[1] == untouched
+        page.fill("#continue-length input", "")
+        page.click("#continue-go")
+        page.get_by_text("Give a length").wait_for()
+
+
+def test_numbers_of_programs_may_be_empty(address):
+    """Null, 0 and nothing are the same in what /continue takes."""
+    made = []
+    for tempo in (None, 0, ""):
+        asked = {"prompt": None, "chords": "C | F", "model": "tiny", "length": 0.5, "tempo": tempo}
+        event = httpx.post(f"{address}/gradio_api/call/v2/continue", json=asked).json()["event_id"]
+        text = httpx.get(f"{address}/gradio_api/call/v2/continue/{event}", timeout=60).text
+        assert "event: complete" in text, text
+        made.append(text.partition('"join":')[2])
+    assert made[0] and made[0] == made[1] == made[2]
+
+
+def test_continue_is_in_view(browser, address):
+    with visit(browser, address, DESK) as page:
+        assert page.evaluate(BOX, "#continue-go")["bottom"] <= DESK["height"] and page.evaluate("scrollY") == 0
+        page.get_by_text("More", exact=True).click()
+        page.get_by_label("Tempo").first.wait_for()
+        page.evaluate("scrollTo(0, 0)")
+        assert page.evaluate(BOX, "#continue-go")["bottom"] <= DESK["height"]
+
+
+def test_a_phone_goes_to_the_player(browser, address):
+    with visit(browser, address, PHONE) as page:
+        press_continue(page, None, "1", "chorales")
+        wait_until_it_plays(page, "#continue-player")
+        page.wait_for_selector("#continue-player img")
+
+        def in_view():
+            boxes = [
+                page.evaluate(BOX, f"#continue-{name}") for name in ("status", "player img", "player .player-play")
+            ]
+            return all(box["top"] >= 0 and box["bottom"] <= PHONE["height"] for box in boxes)
+
+        wait_for(in_view)
+        page.evaluate("scrollTo(0, 0)")
+        page.fill("#continue-length input", "")
+        page.click("#continue-go")
+        page.get_by_text("Give a length").wait_for()
+        wait_for(lambda: 0 <= page.evaluate(BOX, "#continue-status")["top"] < PHONE["height"] / 2)
+
+
+def test_an_example_sounds_with_one_click(browser, address):
+    with visit(browser, address) as page:
+        named = ("Chorale BWV 66.6, seed 4", "Dm7 | G7 | Cmaj7 | A7, seed 0", "i | iv | V7 | i, seed 0")
+        for i, name in enumerate(named):
+            page.fill("#continue-seed input", "77")  # an example is the same whatever stood there
+            before = page.evaluate(NEWEST) if i else ""
+            page.click(f"#example-{i}")
+            page.wait_for_function(f"before => {NEWEST} && {NEWEST} !== before", arg=before)
+            newest = page.evaluate(NEWEST)
+            wait_for(lambda newest=newest: (playing(page, "#continue-player") or {"id": ""})["id"] == newest)
+            wait_until_it_plays(page, "#continue-player")
+            assert page.evaluate(LOUDNESS, "#continue-player") > 1e-3
+            label = page.locator("#continue-player .player-tracks label").first.inner_text()
+            assert label.startswith(f"{name} (chorales, step ")
+            page.get_by_text(" s in ").wait_for()
+        assert page.input_value("#continue-chords input, #continue-chords textarea") == "i | iv | V7 | i"
+        with page.expect_download() as download:
+            page.get_by_role("link", name="FLAC").click()
+        assert download.value.suggested_filename == "i iv V7 i, seed 0.flac"
+
+
+def test_waveform_and_spectrogram_share_their_time(browser, address):
+    with visit(browser, address) as page:
+        press_continue(page, None, "5", "chorales")
+        page.wait_for_selector("#continue-player img")
+        page.wait_for_function("document.querySelector('#continue-player img').naturalWidth >= 1000")
+        if playing(page, "#continue-player"):
+            page.click("#continue-player .player-play")
+        assert "last 6 s of the prompt" in page.inner_text("#continue-player")
+        wave, picture = (page.evaluate(BOX, f"#continue-player {part}") for part in ("canvas", "img"))
+        for side in ("left", "right"):
+            assert wave[side] == pytest.approx(picture[side], abs=0.5)
+        seconds, start = (float(page.get_attribute("#continue-player .player-seek", side)) for side in ("max", "min"))
+        assert seconds - start == pytest.approx(6 + 5, abs=0.01) and start > 10
+
+        def x_of(part):
+            box = page.evaluate(BOX, f"#continue-player .player-{part}")
+            return ((box["left"] + box["right"]) / 2 - wave["left"]) / (wave["right"] - wave["left"])
+
+        assert x_of("join") == pytest.approx(6 / 11, abs=0.003)
+        for part in ("canvas", "img"):  # a click on either, at three quarters
+            page.evaluate("document.querySelector('#continue-player audio').currentTime = 0")
+            box = page.locator(f"#continue-player {part}").bounding_box()
+            page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2)
+            wait_for(lambda: abs(page.evaluate(AUDIO, "#continue-player")[0]["time"] - (start + 0.75 * 11)) < 0.05)
+            wait_for(lambda: abs(x_of("head") - 0.75) < 0.005)
+        head = page.evaluate(BOX, "#continue-player .player-head")
+        assert head["top"] <= wave["top"] and head["bottom"] >= picture["bottom"]
+        page.fill("#continue-player .player-seek", str(round(seconds - 1, 2)))
+        wait_for(lambda: abs(x_of("head") - 10 / 11) < 0.01)
+        page.click("#continue-player .player-whole")
+        wait_for(lambda: 0 < page.evaluate(AUDIO, "#continue-player")[0]["time"] < 10 and x_of("head") < 0.003)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_errors_can_be_read(browser, address, folder, scheme):
+    (folder / "broken.json").write_text("{")
+    try:
+        with visit(browser, address, scheme=scheme) as page:
+            assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+            page.fill("#continue-chords input, #continue-chords textarea", "Xx")
+            page.click("#continue-go")
+            page.wait_for_selector("#continue-status [role=alert]")
+            page.fill("#continue-length input", "5000")
+            said = [page.locator("#continue-status [role=alert]").evaluate(CONTRAST)]
+            page.click("#continue-go")
+            toast = page.get_by_text("greater than maximum").first
+            toast.wait_for()
+            page.wait_for_timeout(1000)  # it fades in
+            said.append(toast.evaluate(CONTRAST))
+            page.get_by_role("tab", name="Runs").click()
+            page.locator(".run .trouble").first.wait_for()
+            said += [
+                page.locator(f".run {part}").first.evaluate(CONTRAST) for part in (".trouble", ".badge.damaged", "dt")
+            ]
+            assert min(said) >= 4.5, said
+    finally:
+        (folder / "broken.json").unlink()
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_fits(browser, address, tmp_path, size, scheme):
+    """Nothing is wider than the screen; the pictures of the views lie in the test's folder."""
+    with visit(browser, address, size, scheme) as page:
+
+        def look(name):
+            page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], name
+
+        look("continue-empty")
+        page.fill("#continue-length input", "2")
+        page.click("#continue-go")
+        page.wait_for_function("document.querySelector('#continue-player img')?.naturalWidth >= 1000")
+        look("continue")
+        page.get_by_text("More", exact=True).click()
+        page.get_by_label("Tempo").first.wait_for()
+        look("more")
+        page.get_by_role("tab", name="Compare").click()
+        wait_for(lambda: all(page.input_value(f"#compare-{x} input") for x in "AB"))
+        page.fill("#compare-length input", "2")
+        page.click("#compare-go")
+        page.get_by_text("Switch with A/B, or").wait_for()
+        script = "[...document.querySelectorAll('#compare-player img')].filter((x) => x.naturalWidth > 0).length === 2"
+        page.evaluate("document.querySelectorAll('#compare-player img').forEach((x) => x.scrollIntoView())")
+        page.wait_for_function(script)
+        boxes = page.locator("#compare-player img").evaluate_all(
+            "(all) => all.map((x) => [x.getBoundingClientRect().left, x.getBoundingClientRect().right])"
+        )
+        assert boxes[0] == boxes[1]
+        look("compare")
+        page.get_by_role("tab", name="Runs").click()
+        page.locator(".vega-embed canvas, .vega-embed svg").first.wait_for()
+        look("runs")
+        page.get_by_role("tab", name="Previews").click()
+        page.wait_for_selector("#previews-player .player-tracks label")
+        page.wait_for_function("document.querySelector('#previews-player img')?.naturalWidth > 0")
+        look("previews")
 
 
 def test_visitors_do_not_meet(browser, address):
@@ -153,129 +396,6 @@ def test_visitors_do_not_meet(browser, address):
         assert not any(source.split("/")[-2] in other.content() for source in sources[0])
 
 
-def done(page):
-    """Wait for the end of a rollout, and return the line that it leaves."""
-    page.get_by_text(" s in ").wait_for()
-    page.wait_for_selector("#continue-player a")
-    return page.inner_text("#continue-status")
-
-
-def filled_and_emptied(page, label, text):
-    """A field of "More", empty again."""
-    field = page.get_by_label(label).first
-    field.fill(text)
-    field.press("Tab")
-    field.fill("")
-    field.press("Tab")
-
-
-def test_more_is_as_good_as_empty(browser, address, tmp_path):
-    """Opened, each field filled and emptied: continues as if untouched, to the byte; filled, each does what it says."""
-    with visit(browser, address) as page:
-        press_continue(page, None, "1")
-        done(page)
-        page.get_by_role("button", name="More").click()
-        for label, text in FIELDS.items():
-            filled_and_emptied(page, label, text)
-            page.click("#continue-go")
-            page.wait_for_function("document.querySelector('#continue-status').innerText.includes('Reading')")
-            done(page)
-            page.wait_for_function(f"document.querySelectorAll('#continue-player input').length > {0}")
-        hrefs = page.evaluate("[...document.querySelectorAll('#continue-player a')].map((a) => a.href)")
-        assert page.locator("#continue-status [role=alert]").count() == 0
-        first = page.locator("#continue-player .player-tracks label").last
-        first.click()
-        page.wait_for_function(f"document.querySelector('#continue-player a').href !== '{hrefs[0]}'")
-        again = page.evaluate("[...document.querySelectorAll('#continue-player a')].map((a) => a.href)")
-        assert httpx.get(hrefs[0]).content == httpx.get(again[0]).content
-        page.get_by_label("Tempo").first.fill("fast")
-        page.click("#continue-go")
-        page.get_by_text("The tempo must be a number.").wait_for()
-        page.get_by_label("Tempo").first.fill("150,0")
-        page.get_by_label("Time signature").first.fill("3/4")
-        page.get_by_label("bars").first.check()
-        page.click("#continue-go")
-        page.get_by_text("1.2 s in ").wait_for()  # a bar
-
-
-FIELDS = {
-    "Tempo": "96",
-    "Time signature": "3/4",
-    "Key of Roman numerals": "D minor",
-    "Plays chords": "organ",
-    "From (s)": "1",
-    "To (s)": "2.5",
-}
-
-
-@pytest.mark.parametrize("name", ["A chorale by piano", "Jazz chords", "D minor by organ"])
-def test_an_example_sounds_with_one_click(browser, address, name):
-    with visit(browser, address) as page:
-        page.get_by_role("button", name=name).click()
-        wait_until_it_plays(page, "#continue-player")
-        assert page.locator("#continue-status [role=alert]").count() == 0
-
-
-def test_picture_and_waveform_are_aligned(browser, address):
-    """The same edges, the same playhead, at the place of the sound; a long prompt is shown by its last 6 s."""
-    with visit(browser, address, {"width": 1280, "height": 800}) as page:
-        assert page.evaluate("document.querySelector('#continue-go').getBoundingClientRect().bottom") < 800
-        press_continue(page, None, "5")
-        done(page)
-        page.wait_for_function("document.querySelector('#continue-player img').naturalWidth > 500")
-        edges = page.evaluate(
-            """[...document.querySelectorAll('#continue-player canvas, #continue-player img')].map((e) => {
-                const box = e.getBoundingClientRect(); return [box.left, box.right]; })"""
-        )
-        assert len(edges) == 2 and edges[0] == edges[1]
-        assert "the last 6 s of the prompt" in page.inner_text("#continue-player")
-        if playing(page, "#continue-player"):
-            page.click("#continue-player .player-play")
-        page.click("#continue-player canvas", position={"x": (edges[0][1] - edges[0][0]) * 6 / 11, "y": 20})
-        page.wait_for_timeout(300)
-        audio = next(a for a in page.evaluate(AUDIO, "#continue-player"))
-        duration = page.evaluate("document.querySelector('#continue-player audio').duration")
-        assert audio["time"] == pytest.approx(duration - 5, abs=0.1)  # the join
-        head = page.evaluate("parseFloat(document.querySelector('#continue-player .player-head').style.left)")
-        assert head == pytest.approx(100 * 6 / 11, abs=1)
-
-
-def test_a_phone_goes_to_the_player(browser, address):
-    with visit(browser, address, PHONE) as page:
-        press_continue(page, None, "2")
-        done(page)
-        box = page.locator("#continue-player .player-play").bounding_box()
-        picture = page.locator("#continue-player img").bounding_box()
-        assert box["y"] >= 0 and picture["y"] + picture["height"] <= PHONE["height"]
-
-
-CONTRAST = """(selector) => {
-    const light = (rgb) => rgb.map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-    const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
-    const element = document.querySelector(selector);
-    let behind = element, ground = [255, 255, 255, 0];
-    while (behind) {
-        const colour = numbers(getComputedStyle(behind).backgroundColor);
-        if (colour.length === 3 || colour[3] > 0.99) { ground = colour; break; }
-        behind = behind.parentElement;
-    }
-    const [a, b] = [numbers(getComputedStyle(element).color).slice(0, 3), ground.slice(0, 3)].map(light);
-    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-}"""
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_errors_can_be_read(browser, address, theme):
-    """Contrast of at least 4.5, as WCAG 2 asks for."""
-    with visit(browser, f"{address}/?__theme={theme}") as page:
-        page.fill("#continue-chords textarea, #continue-chords input", "H#x")
-        page.click("#continue-go")
-        page.wait_for_selector("#continue-status [role=alert]")
-        assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
-        assert page.evaluate(CONTRAST, "#continue-status [role=alert]") >= 4.5
-
-
 def test_again_and_vary(browser, address):
     with visit(browser, address) as page:
         press_continue(page, None, "1")
@@ -285,7 +405,7 @@ def test_again_and_vary(browser, address):
             page.click(f"#continue-{button}")
             page.wait_for_function(f"document.querySelectorAll('#continue-player input[type=radio]').length == {n}")
         labels = page.inner_text("#continue-player .player-tracks").splitlines()
-        seeds = [label.split("seed ")[1] for label in labels if "seed" in label]
+        seeds = [label.split("seed ")[1].split(" ")[0] for label in labels if "seed" in label]
         assert seeds[1:] == ["0", "0"] and seeds[0] != "0"
 
 
