@@ -42,7 +42,7 @@ class ResidualCodec(nn.Module):
         self.register_buffer("books", torch.zeros(n_books, n_codes, n_components))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("deviation", torch.ones(n_components))
-        self.register_buffer("balance", torch.zeros(()))  # added to what is drawn, see Trainer.calibrate
+        self.register_buffer("balance", torch.zeros(()))  # added to what is drawn, see calibration
         self.register_buffer("loudest", torch.full((), 100.0))  # of the corpus' frames, nepers
         self.register_buffer("softest", torch.full((), -100.0))
         self.register_buffer("change", torch.ones(n_components))  # mean square, from frame to frame

@@ -103,10 +103,9 @@ class Session:
         """Corpus, split, trainer: everything up to the first step."""
         start, metadata = time.monotonic(), self.metadata
         config, report_path = metadata.config, metadata.resolve("state").with_name("corpus.json")
-        with self.progress.task("decoding") as task:
+        with self.progress.task("decoding"):
 
             def decoded(done, total, name):
-                task.fraction = done / total
                 left = (time.monotonic() - start) / done * (total - done)
                 self.progress.update(done / total, left, f"decoding {done}/{total} {Path(name).name}")
 
@@ -135,7 +134,8 @@ class Session:
             f"{decoding:.1f} s"
         )
         start = time.monotonic()
-        self.trainer = Trainer(config, training, corpus.level, self.device)
+        with self.progress.task("making the model"):
+            self.trainer = Trainer(config, training, corpus.level, self.device)
         if state is None:
             with self.progress.task("scaler and codebooks") as task:
                 self.trainer.fit(lambda share: setattr(task, "fraction", share))
@@ -160,7 +160,8 @@ class Session:
         except OSError as error:
             raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); free some space") from None
         self.preparation = f"decoding {decoding:.1f} s, codebooks {time.monotonic() - start:.1f} s"
-        self.log = RunLog(self.metadata, say)
+        with self.progress.task("opening the log"):
+            self.log = RunLog(self.metadata, say)
 
     def origin(self, step: int) -> dict:
         """What a session runs on, for the metadata: whoever compares runs must know it."""
@@ -182,20 +183,27 @@ class Session:
 
         def stop(number, frame):
             self.stop_signal = number
-            signal.signal(number, signal.SIG_DFL)  # a second one is not waited for
+            for each in (signal.SIGINT, signal.SIGTERM):  # a second one is not waited for
+                signal.signal(each, signal.SIG_DFL)
+            if trainer.interruptible:  # a step may take many seconds
+                raise Abandoned
 
         old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         self.seconds_before, self.steps_before = trainer.seconds, trainer.step
+        self.told = contextlib.ExitStack()
         last_log, last_save = time.monotonic(), 0.0
         next_save = self.arguments.save_every
         if trainer.step == 0:
             next_save = min(FIRST_SAVE, next_save)
         losses = []
         try:
+            self.told.enter_context(self.progress.task("first step"))
             while not self.stop_signal and not self.finished():
                 began = time.monotonic()
-                with self.progress.task("first step") if not self.n_steps else contextlib.nullcontext():
+                try:
                     result = trainer.train_step()
+                except Abandoned:
+                    break
                 trainer.seconds += time.monotonic() - began
                 losses.append(result["loss"])
                 self.report(sum(losses[-20:]) / len(losses[-20:]))
@@ -209,6 +217,7 @@ class Session:
             if self.n_steps or self.arguments.slim or not self.metadata.resolve("state").exists():
                 self.save(final=True)
         finally:
+            self.told.close()
             self.progress.close()
             self.log.close()
             for number, handler in old.items():
@@ -230,7 +239,8 @@ class Session:
         arguments, trainer = self.arguments, self.trainer
         if arguments.steps is not None:
             return trainer.step >= arguments.steps
-        return trainer.seconds >= 60 * arguments.minutes
+        half_step = trainer.seconds / (2 * trainer.step) if trainer.step else 0.0
+        return trainer.seconds + half_step >= 60 * arguments.minutes  # as near to it as whole steps come
 
     def frames_per_second(self) -> float:
         """Speed of the steps."""
@@ -248,7 +258,6 @@ class Session:
         audio = speed / self.metadata.config.featurizer.frame_rate
         young = ", young" * is_young(trainer.step)
         text = f"step {trainer.step}{young}, loss {loss:.3f}, {speed:,.0f} frames/s, {audio:,.0f} audio-s/s"
-        self.fraction = fraction
         self.progress.update(fraction, left, text)
 
     def log_step(self, result: dict):

@@ -157,12 +157,21 @@ def test_after_a_signal_there_is_no_calibration(recordings, tmp_path):
 
 
 def test_a_task_is_told_while_it_lasts():
+    """Also in the middle of a call, with the seconds that it has taken; the innermost one, and no more after it."""
     stream = io.StringIO()
-    with Progress(stream, every=0.1).task("saving") as task:
+    progress = Progress(stream, every=0.2)
+    with progress.task("training") as task:
         task.fraction = 0.5
-        time.sleep(0.5)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) >= 2 and all(line.strip() == "50.0 %  saving, 0 s" for line in lines[1:])
+        with progress.task("saving"):
+            time.sleep(1.7)
+        lines = stream.getvalue().splitlines()
+        assert len(lines) >= 3 and lines[0] == "  0.0 %  saving" and lines[-1] == "  0.0 %  saving, 1 s"
+        progress.update(0.75, 61.0, "step 3")
+        time.sleep(0.7)
+    lines = stream.getvalue().splitlines()[len(lines) :]
+    assert len(lines) >= 2 and set(lines) == {" 75.0 %  1:01 left, step 3"}
+    time.sleep(0.5)
+    assert len(stream.getvalue().splitlines()) == len(lines) + stream.getvalue().count("saving")
 
 
 def test_young_states_are_announced(recordings, tmp_path):
