@@ -15,7 +15,7 @@ from checkpoint import State
 from codec import fit_codec
 from config import RunConfig, to_dict
 from dataset import AudioDataset, Segment, spread_chunks
-from device import has_bf16_matrix_units
+from device import has_bf16_matrix_units, use_threads
 from featurizer import Featurizer
 from model_definition import build_model
 from predictor import Predictor
@@ -72,10 +72,12 @@ class Trainer:
         Args:
             progress: called with the share that is done.
         """
-        codec = getattr(self.model, "codec", None)
-        if codec is None:
-            return
-        config = self.config
+        if hasattr(self.model, "codec"):
+            with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
+                self._fit(progress)
+
+    def _fit(self, progress: Callable[[float], None]):
+        codec, config = self.model.codec, self.config
         n_samples = config.featurizer.n_fft + (FIT_FRAMES - 1) * config.featurizer.hop_length
         pieces = spread_chunks(self.segments, FIT_CHUNKS, n_samples, config.training.seed)
         featurizer = Featurizer(config.featurizer)
