@@ -42,7 +42,7 @@ class ResidualCodec(nn.Module):
         self.register_buffer("books", torch.zeros(n_books, n_codes, n_components))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("deviation", torch.ones(n_components))
-        self.register_buffer("balance", torch.zeros(()))  # added to what is drawn, see Trainer.calibrate
+        self.register_buffer("balance", torch.zeros(()))  # added to what is drawn, see calibration
         self.register_buffer("loudest", torch.full((), 100.0))  # of the corpus' frames, nepers
         self.register_buffer("softest", torch.full((), -100.0))
         self.register_buffer("change", torch.ones(n_components))  # mean square, from frame to frame
@@ -152,6 +152,15 @@ def fit_codec(
         channels: whose bins lie side by side in a frame, each from 0 Hz to half the sample rate.
         progress: called with the share that is done.
     """
+    import sklearn.cluster  # noqa: F401 - its threads must be there to be limited
+    from threadpoolctl import threadpool_limits
+
+    # Many small products: beside another program, two threads take ten times as long as one.
+    with threadpool_limits(1):
+        _fit_codec(codec, chunks, sample_rate, seed, channels, progress)
+
+
+def _fit_codec(codec, chunks, sample_rate, seed, channels, progress):
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
 

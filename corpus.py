@@ -9,6 +9,7 @@ here holds a recording in memory as a whole.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import errno
 import hashlib
 import json
@@ -23,20 +24,13 @@ from pathlib import Path
 import numpy as np
 import regex
 import soundfile
-import soxr
 
+from decoding import Unusable, decode
 from errors import UserError, count
 
 STORE_VERSION, MIN_SECONDS = 1, 0.1
 SILENCE = 1e-4  # peak amplitude below which nothing can be learned: -80 dBFS
-MIN_RATE, MAX_RATE = 2000, 768000  # Hz
-MAX_CHANNELS = 64
-# Even Opus at its lowest rate yields under 100 samples per byte; beyond this it is a bomb.
-MAX_SAMPLES_PER_BYTE = 2000
 DIES = "the process that decodes it dies"
-BLOCK = 1 << 16  # sample frames decoded at a time
-# Where channels stand in WAV, FLAC and most others: left, right, centre, beside or behind; -: the subwoofer.
-_PLACES = {1: "C", 2: "LR", 3: "LRC", 4: "LRlr", 5: "LRClr", 6: "LRC-lr", 7: "LRC-Clr", 8: "LRC-lrlr"}
 
 _READABLE = regex.compile(
     r"\.(wave?|wavex|rf64|w64|aif[fc]?|flac|og[ga]|opus|mp[123]|caf|au|snd|voc|sf|ircam|nist|sph"
@@ -44,10 +38,6 @@ _READABLE = regex.compile(
     regex.IGNORECASE,
 )
 _UNREADABLE = regex.compile(r"\.(m4a|m4b|aac|mp4|wma|ape|wv|mka|webm|ac3|dts|ra|amr)$", regex.IGNORECASE)
-
-
-class Unusable(Exception):
-    """One recording cannot be used; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +114,7 @@ def open_corpus(
         include: a regular expression that the relative path must contain.
         progress: called as ``progress(n_done, n_files, name)``.
         skip: folders that are not looked into, e.g. those of what the models made themselves.
-        channels: 1: everything is mixed to mono; 2: to stereo, see :func:`to_channels`.
+        channels: 1: everything is mixed to mono; 2: to stereo, see :func:`decoding.to_channels`.
 
     Raises:
         UserError: no such folder, nothing usable in it, a bad expression, or no room on the disk.
@@ -151,11 +141,12 @@ def open_corpus(
             fresh.append((name, str(path), key))
 
     done = len(known)
-    for name, key, result in _decode_all(fresh, str(store), sample_rate, n_workers, channels):
-        known[name] = {"key": key, **result}
-        done += 1
-        if progress:
-            progress(done, len(files), name)
+    with contextlib.closing(_decode_all(fresh, str(store), sample_rate, n_workers, channels)) as decoded:
+        for name, key, result in decoded:
+            known[name] = {"key": key, **result}
+            done += 1
+            if progress:
+                progress(done, len(files), name)
     n_died = sum(entry.get("reason") == DIES for entry in known.values())
     if n_died == len(fresh) > 1:
         raise RuntimeError("no decoding process lives; call this below: if __name__ == '__main__'")
@@ -228,71 +219,6 @@ def find_recordings(folder: Path, include: str = "", skip=()) -> tuple[list[Path
     return files, ignored, problems
 
 
-def to_channels(block: np.ndarray, channels: int) -> np.ndarray:
-    """A block of any number of channels as mono (their mean) or stereo.
-
-    Mono is played on both channels. Of surround, the centre goes to both and the rear to its side, at -3 dB, and
-    the subwoofer nowhere (ITU-R BS.775), turned down so that nothing clips; more than 8 become mono on both.
-
-    Shape:
-        block ``[n_samples, n]`` float32 -> ``[n_samples]``, stereo ``[n_samples, 2]``
-    """
-    if channels == 1:
-        return block.mean(axis=1, dtype=np.float32)
-    places = _PLACES.get(block.shape[1], "C" * block.shape[1])
-    sides = [[{own: 1.0, own.lower(): 0.5**0.5, "C": 0.5**0.5}.get(place, 0.0) for place in places] for own in "LR"]
-    return block @ (np.array(sides).T / np.sum(sides[0])).astype(np.float32)
-
-
-def decode(path, sample_rate: int, channels: int = 1):
-    """Decode one file, block by block, to mono or stereo at ``sample_rate``.
-
-    Yields:
-        float32 arrays ``[n_samples]``, stereo ``[2, n_samples]``, full scale 1 (float files may exceed it).
-
-    Raises:
-        Unusable: no audio file, an absurd header, truncated, or samples that are not finite.
-    """
-    size = os.path.getsize(path)
-    if size == 0:
-        raise Unusable("the file is empty")
-    try:
-        file = soundfile.SoundFile(os.fsencode(path))
-    except (soundfile.LibsndfileError, TypeError) as error:
-        detail = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise Unusable(f"not an audio file that can be read ({detail})") from None
-    with file:
-        rate, n_channels, claimed = file.samplerate, file.channels, file.frames
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise Unusable(f"its header claims a sample rate of {rate} Hz ({MIN_RATE} to {MAX_RATE} are read)")
-        if n_channels > MAX_CHANNELS:
-            raise Unusable(f"its header claims {n_channels} channels (up to {MAX_CHANNELS} are read)")
-        resampler = soxr.ResampleStream(rate, sample_rate, channels, dtype="float32")
-        n_decoded = 0
-        while True:
-            try:
-                block = file.read(BLOCK, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise Unusable(f"damaged after {n_decoded / rate:.1f} s ({error.error_string})") from None
-            n_decoded += len(block)
-            if not np.isfinite(block).all():
-                raise Unusable("it holds samples that are not finite (NaN or infinity)")
-            if n_decoded > MAX_SAMPLES_PER_BYTE * size:
-                raise Unusable(f"{size} bytes decode to more than {n_decoded} samples")
-            last = len(block) < BLOCK
-            waveform = to_channels(block, channels)
-            if rate != sample_rate:
-                waveform = resampler.resample_chunk(waveform, last=last)
-            if len(waveform):
-                yield waveform.T
-            if last:
-                break
-    if claimed - n_decoded > max(0.02 * claimed, 0.1 * rate):
-        raise Unusable(f"truncated: its header claims {claimed / rate:.1f} s, it holds {n_decoded / rate:.1f} s")
-    if n_decoded == 0:
-        raise Unusable("it holds no samples")
-
-
 def store_recording(path: str, store: str, sample_rate: int, channels: int = 1) -> dict:
     """Decode ``path`` into the store unless its content is there; ``{"sha256"}`` or ``{"reason"}``."""
     try:
@@ -324,7 +250,7 @@ def _decode_into(path: str, store: Path, digest: str, sample_rate: int, channels
                     energy += float(np.square(block, dtype=np.float64).sum())
                     np.rint(np.clip(block / scale, -32767, 32767)).astype("<i2").T.tofile(file)
             if n_samples < MIN_SECONDS * sample_rate:
-                raise Unusable(f"only {n_samples} samples long (at least {MIN_SECONDS} s is needed)")
+                raise Unusable(f"only {count(n_samples, 'sample')} long (at least {MIN_SECONDS} s is needed)")
             if peak < SILENCE:
                 raise Unusable("it is silent")
             if attempt or 0.25 <= peak <= 1:
@@ -354,7 +280,7 @@ def _decode_batch(jobs, store: str, sample_rate: int, n_workers: int, channels: 
     """Yield like :func:`_decode_all`; returns the jobs whose process died."""
     if not jobs:
         return []
-    failed = []
+    failed, others = [], set(multiprocessing.active_children())
     # spawn: forking a process that runs PyTorch's threads can deadlock
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(n_workers, context, _ignore_interrupt)
@@ -370,8 +296,13 @@ def _decode_batch(jobs, store: str, sample_rate: int, n_workers: int, channels: 
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(f"{store}: no room for the decoded recordings; free some disk space") from None
         raise
-    finally:  # after an interruption or on a full disk the rest is not waited for
+    except (KeyboardInterrupt, GeneratorExit):  # a recording of hours is not waited for
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
+    finally:  # nor, on a full disk, are those that have not begun
         pool.shutdown(cancel_futures=True)
+        sweep_store(Path(store))
     return failed
 
 

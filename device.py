@@ -84,6 +84,11 @@ def n_usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def other_load() -> float:
+    """Cores that have been busy during the last minute, before this process has begun its work; 0 where nobody says."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def keep_freed_memory():
     """Let the C library keep what a training step frees, for the next one.
 

@@ -91,8 +91,8 @@ class CodeLSTM(nn.Module):
         nn.init.zeros_(self.to_vector.bias)
         for layer in self.layers:  # remember by default (Jozefowicz et al. 2015)
             nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
-        self.register_buffer("onset_bias", torch.zeros(()))  # in rollouts, see Trainer.calibrate
-        self.register_buffer("usual_hold", torch.full((), 1e6))  # frames on one first code, see Trainer.calibrate
+        self.register_buffer("onset_bias", torch.zeros(()))  # in rollouts, see calibration
+        self.register_buffer("usual_hold", torch.full((), 1e6))  # frames on one first code, see calibration
         # How far rollouts may go from their prompt, see drift.measure; at first, anywhere.
         self.register_buffer("drift", torch.full((len(drift.LAGS), config.n_components), 1e6))
         self.register_buffer("level_drift", torch.full((len(drift.LAGS),), 1e6))

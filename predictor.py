@@ -182,7 +182,7 @@ class Predictor:
             n_prompt: samples of the prompt.
             codec: True keeps the true codes and draws the rest; False keeps the true magnitudes,
                 so that only the phase is made anew.
-            progress: as of :meth:`continue_`.
+            progress: called with each frame, with the number of those made so far.
 
         Shape:
             waveform ``[B, n_samples]``, stereo ``[B, 2, n_samples]`` -> the same or up to ``n_fft + 5 *
@@ -199,8 +199,10 @@ class Predictor:
         frames = iter(true.unbind(1))
         if codec:
             frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
+        if progress:
+            frames = _counted(frames, progress)
         return rejoin(
-            prompt.to(self.device), self._sound(self._ends(prompt), frames, len(true[0]) - lookahead(framing), progress)
+            prompt.to(self.device), self._sound(self._ends(prompt), frames, len(true[0]) - lookahead(framing))
         )
 
     def frames(
@@ -310,6 +312,12 @@ class Predictor:
                 progress(n_done)
             if last:
                 break
+
+
+def _counted(frames, progress: Callable[[int], None]):
+    for n_done, frame in enumerate(frames, 1):
+        progress(n_done)
+        yield frame
 
 
 def rejoin(prompt: torch.Tensor, blocks) -> torch.Tensor:

@@ -22,9 +22,19 @@ def duration(seconds: float) -> str:
 
 
 class Task:
-    """What :meth:`Progress.task` is told of a task."""
+    """What is being done: ``text``, ``fraction`` done (0 to 1), ``left`` seconds to go or None."""
 
-    fraction = 0.0  # done, 0 to 1
+    def __init__(self, text: str):
+        self.set(0.0, None, text)
+
+    def set(self, fraction: float, left: float | None, text: str):
+        """Say it anew; the seconds that it lasts are counted from now on."""
+        self.fraction, self.left, self.text, self.since = fraction, left, text, time.monotonic()
+
+    def __str__(self) -> str:
+        left = "" if self.left is None else f"{duration(self.left)} left, "
+        lasts = int(time.monotonic() - self.since)
+        return f"{left}{self.text}" + f", {lasts} s" * (lasts > 0)
 
 
 class Progress:
@@ -40,37 +50,52 @@ class Progress:
         self.every = every
         self.last = -1e9
         self.bar = None
-        self.lock = threading.RLock()  # a task is told by a thread of its own
+        self.tasks: list[Task] = []
+        self.lock = threading.RLock()  # tasks are told by a thread of their own
 
     def update(self, fraction: float, left: float | None, text: str):
-        """``fraction`` done (0 to 1), ``left`` seconds to go, None where that is not known."""
+        """``fraction`` done (0 to 1), ``left`` seconds to go, None where that is not known. Of a task that is under
+        way, it is what is told from now on."""
         with self.lock:
-            self._update(fraction, text if left is None else f"{duration(left)} left, {text}")
+            task = self.tasks[-1] if self.tasks else Task(text)
+            task.set(fraction, left, text)
+            self._update(fraction, str(task), at_once=fraction >= 1)
 
     @contextlib.contextmanager
     def task(self, text: str):
-        """Name what is being done for as long as it lasts, every few seconds anew.
+        """Name what is being done for as long as it lasts, every few seconds anew: also where a single call takes
+        longer than that. Of tasks within tasks, the innermost is told.
 
         Yields:
             a :class:`Task`, whose ``fraction`` can be set.
         """
-        task, over, began = Task(), threading.Event(), time.monotonic()
-
-        def tell():
-            while not over.wait(min(self.every, 0.5)):
-                self.update(task.fraction, None, f"{text}, {time.monotonic() - began:.0f} s")
-
-        thread = threading.Thread(target=tell, daemon=True)
-        thread.start()
+        task = Task(text)
+        with self.lock:
+            self.tasks.append(task)
+            outermost = len(self.tasks) == 1
+        over = threading.Event()
+        if outermost:
+            thread = threading.Thread(target=self._tell, args=(over,), daemon=True)
+            thread.start()
         try:
             yield task
         finally:
-            over.set()
-            thread.join()
+            with self.lock:
+                self.tasks.remove(task)
+            if outermost:
+                over.set()
+                thread.join()
 
-    def _update(self, fraction: float, text: str):
+    def _tell(self, over: threading.Event):
+        while not over.wait(min(self.every, 0.5)):
+            with self.lock:
+                if self.tasks:
+                    task = self.tasks[-1]
+                    self._update(task.fraction, str(task))
+
+    def _update(self, fraction: float, text: str, at_once: bool = False):
         terminal = self.stream.isatty()
-        if time.monotonic() - self.last < (0.1 if terminal else self.every) and fraction < 1:
+        if time.monotonic() - self.last < (0.1 if terminal else self.every) and not at_once:
             return
         self.last = time.monotonic()
         if terminal:

@@ -7,10 +7,7 @@ import dataclasses
 import io
 import json
 import os
-import platform
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +15,7 @@ from pathlib import Path
 import soundfile
 import torch
 
+import provenance
 from checkpoint import (
     load_run,
     new_metadata,
@@ -30,7 +28,7 @@ from checkpoint import (
 from config import PRESETS, RunConfig, is_young, override
 from corpus import open_corpus
 from dataset import split
-from device import keep_freed_memory, n_usable_cores, select_device
+from device import keep_freed_memory, n_usable_cores, other_load, select_device
 from errors import UserError, count
 from predictor import Predictor, rejoin
 from run_log import Progress, RunLog, duration
@@ -61,7 +59,13 @@ class Session:
             torch.set_num_threads(self.threads)
             self.device = select_device(arguments.device)
             keep_freed_memory()
-        self.stop_signal, self.slimmed, self.seconds_left = 0, False, 0.0
+        busy = self.device.type == "cpu" and not arguments.threads and other_load() > 0.7 * self.threads
+        if busy and self.threads > 1:
+            self.progress.say(
+                f"other programs are busy on these {self.threads} cores; where they stay, --threads "
+                f"{max(1, self.threads - round(other_load()))} may be several times faster"
+            )
+        self.stop_signal, self.slimmed, self.seconds_left, self.left_out = 0, False, 0.0, []
         path, state = arguments.metadata, None
         if path.exists() and not arguments.force:
             self.metadata, state = self.resume()
@@ -103,10 +107,9 @@ class Session:
         """Corpus, split, trainer: everything up to the first step."""
         start, metadata = time.monotonic(), self.metadata
         config, report_path = metadata.config, metadata.resolve("state").with_name("corpus.json")
-        with self.progress.task("decoding") as task:
+        with self.progress.task("decoding"):
 
             def decoded(done, total, name):
-                task.fraction = done / total
                 left = (time.monotonic() - start) / done * (total - done)
                 self.progress.update(done / total, left, f"decoding {done}/{total} {Path(name).name}")
 
@@ -135,14 +138,16 @@ class Session:
             f"{decoding:.1f} s"
         )
         start = time.monotonic()
-        self.trainer = Trainer(config, training, corpus.level, self.device)
+        origin = provenance.of_session(corpus.sha256, self.device, self.threads, self.arguments.words)
+        with self.progress.task("making the model"):
+            self.trainer = Trainer(config, training, corpus.level, self.device)
         if state is None:
             with self.progress.task("scaler and codebooks") as task:
                 self.trainer.fit(lambda share: setattr(task, "fraction", share))
             self.progress.close()
             summary = {k: v for k, v in corpus.report().items() if not isinstance(v, list)}
             summary["n_held_out"] = len(self.held_out)
-            self.metadata = dataclasses.replace(metadata, corpus=summary, sessions=[self.origin(0)])
+            self.metadata = dataclasses.replace(metadata, corpus=summary, sessions=[origin])
             if self.arguments.force:  # metadata and state must never be of two runs
                 path = metadata.resolve("state")
                 pictures = metadata.resolve("previews").glob("step-*.*")
@@ -152,27 +157,16 @@ class Session:
             say(f"scaler and codebooks: {time.monotonic() - start:.1f} s")
         else:
             self.trainer.load_state(state)
-            sessions = [*metadata.sessions, self.origin(self.trainer.step)]
-            self.metadata = dataclasses.replace(metadata, sessions=sessions)
-            say(f"resumed at step {self.trainer.step}")
+            origin |= {"from_step": self.trainer.step}
+            self.metadata = dataclasses.replace(metadata, sessions=provenance.added(metadata.sessions, origin))
+            say(f"resumed at step {self.trainer.step}{provenance.differences(metadata.sessions, origin)}")
         try:
             write_metadata(self.metadata)
         except OSError as error:
             raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); free some space") from None
         self.preparation = f"decoding {decoding:.1f} s, codebooks {time.monotonic() - start:.1f} s"
-        self.log = RunLog(self.metadata, say)
-
-    def origin(self, step: int) -> dict:
-        """What a session runs on, for the metadata: whoever compares runs must know it."""
-        return {
-            "from_step": step,
-            "commit": commit(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": str(self.device),
-            "threads": self.threads,
-            "command": shlex.join(["train.py", *self.arguments.words]),
-        }
+        with self.progress.task("opening the log"):
+            self.log = RunLog(self.metadata, say)
 
     # -- training ----------------------------------------------------------------------------
 
@@ -182,20 +176,27 @@ class Session:
 
         def stop(number, frame):
             self.stop_signal = number
-            signal.signal(number, signal.SIG_DFL)  # a second one is not waited for
+            for each in (signal.SIGINT, signal.SIGTERM):  # a second one is not waited for
+                signal.signal(each, signal.SIG_DFL)
+            if trainer.interruptible:  # a step may take many seconds
+                raise Abandoned
 
         old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         self.seconds_before, self.steps_before = trainer.seconds, trainer.step
+        self.told = contextlib.ExitStack()
         last_log, last_save = time.monotonic(), 0.0
         next_save = self.arguments.save_every
         if trainer.step == 0:
             next_save = min(FIRST_SAVE, next_save)
         losses = []
         try:
+            self.told.enter_context(self.progress.task("first step"))
             while not self.stop_signal and not self.finished():
                 began = time.monotonic()
-                with self.progress.task("first step") if not self.n_steps else contextlib.nullcontext():
+                try:
                     result = trainer.train_step()
+                except Abandoned:
+                    break
                 trainer.seconds += time.monotonic() - began
                 losses.append(result["loss"])
                 self.report(sum(losses[-20:]) / len(losses[-20:]))
@@ -209,6 +210,7 @@ class Session:
             if self.n_steps or self.arguments.slim or not self.metadata.resolve("state").exists():
                 self.save(final=True)
         finally:
+            self.told.close()
             self.progress.close()
             self.log.close()
             for number, handler in old.items():
@@ -230,7 +232,8 @@ class Session:
         arguments, trainer = self.arguments, self.trainer
         if arguments.steps is not None:
             return trainer.step >= arguments.steps
-        return trainer.seconds >= 60 * arguments.minutes
+        half_step = trainer.seconds / (2 * trainer.step) if trainer.step else 0.0
+        return trainer.seconds + half_step >= 60 * arguments.minutes  # as near to it as whole steps come
 
     def frames_per_second(self) -> float:
         """Speed of the steps."""
@@ -248,7 +251,6 @@ class Session:
         audio = speed / self.metadata.config.featurizer.frame_rate
         young = ", young" * is_young(trainer.step)
         text = f"step {trainer.step}{young}, loss {loss:.3f}, {speed:,.0f} frames/s, {audio:,.0f} audio-s/s"
-        self.fraction = fraction
         self.progress.update(fraction, left, text)
 
     def log_step(self, result: dict):
@@ -296,11 +298,15 @@ class Session:
         """Seconds for a task now, None to leave it out. After a signal there is time for the weights only."""
         if self.stop_signal:
             return None
-        return self.budget.limit(task, self.trainer.step, self.step_seconds, final)
+        limit = self.budget.limit(task, self.trainer.step, self.step_seconds, final)
+        if limit is None:
+            self.left_out.append(task)
+        return limit
 
     def save(self, final: bool):
         """State, and where the time allows it calibration, held-out loss and preview. A full disk costs this save, not
         the run."""
+        left_out_before, self.left_out = self.left_out, []
         if limit := self.limit("calibrating", final):
             with self.beside("calibrating", limit) as watch:
                 self.trainer.calibrate(watch)
@@ -329,6 +335,8 @@ class Session:
         if not self.arguments.no_preview and (limit := self.limit("preview", final)):
             with self.beside("preview", limit) as watch:
                 self.preview(state, watch)
+        if self.left_out not in ([], left_out_before):
+            self.progress.say(f"left out: {', '.join(self.left_out)} ({self.budget.why(self.trainer.step, final)})")
 
     def preview(self, state, watch):
         """A few seconds from a held-out recording on, as WAV and PNG beside the state."""
@@ -375,13 +383,3 @@ class Session:
         print(f"finished at step {trainer.step}: {booked}", file=sys.stderr)
         print(f"hear it: python predict.py {path} PROMPT{more}", file=sys.stderr)
         return 0
-
-
-def commit() -> str | None:
-    """The commit of this project's clone, with ``+`` where its files have been changed since; None outside of one."""
-    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        result = subprocess.run(words, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None

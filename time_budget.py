@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SHARE = 0.1  # of the time in steps, for all of it together
 EARLY_STEPS = 100  # before that, a calibration, a held-out loss or a preview tells nothing
-LAST_SECONDS = 20.0  # that each of them may take at the end of a run, however short that was
+LAST_SECONDS = 30.0  # that they may take together at the end of a run, however short that was
 # What each is taken to cost, s, until it has been measured: a calibration with `small` on one core takes 6 s.
 FIRST_GUESS = {"calibrating": 8.0, "held-out loss": 3.0, "preview": 3.0}
 
@@ -18,6 +18,7 @@ class TimeBudget:
     def __init__(self):
         self.spent: dict[str, float] = {}
         self.cost = dict(FIRST_GUESS)
+        self.before_end: float | None = None  # what had been spent when the end began
 
     def left(self, step_seconds: float) -> float:
         """Seconds that may be spent now."""
@@ -32,13 +33,23 @@ class TimeBudget:
         """
         left = self.left(step_seconds)
         if last:
-            return max(left, LAST_SECONDS)
+            spent = sum(self.spent.values())
+            if self.before_end is None:
+                self.before_end = spent
+            left = max(left, LAST_SECONDS - (spent - self.before_end))
+            return left if left > 0 else None
         return left if step >= EARLY_STEPS and left >= self.cost[task] else None
 
     def book(self, task: str, seconds: float, complete: bool = True):
         """A task has taken ``seconds``. Where it was given up, it is taken to need twice as many."""
         self.spent[task] = self.spent.get(task, 0.0) + seconds
         self.cost[task] = seconds if complete else 2 * seconds
+
+    def why(self, step: int, last: bool) -> str:
+        """Why something was left out, see :meth:`limit`."""
+        if last:
+            return f"{LAST_SECONDS:.0f} s are spent"
+        return f"before step {EARLY_STEPS} it tells nothing" if step < EARLY_STEPS else "a tenth of the time is spent"
 
     def save_interval(self, wanted: float) -> float:
         """Seconds in steps between two saves: longer than wanted where one takes more than a tenth of that."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
+import os
 import signal
 import sys
 from pathlib import Path
@@ -71,6 +71,8 @@ def default_metadata(recordings: Path) -> Path:
     """``metadata/FOLDER.json``, named after the folder (or file) of the recordings."""
     name = recordings.resolve().stem if recordings.is_file() else recordings.resolve().name
     name = regex.sub(r"[^\w.-]+", "-", name).strip("-.") or "recordings"
+    if name.startswith("pcm-"):  # as the folders of decoded audio beside it
+        name = f"run-{name}"
     return Path("metadata") / f"{name}.json"
 
 
@@ -92,45 +94,56 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.recordings}: no such folder; give the folder that holds the recordings")
     print(f"{arguments.recordings} -> {metadata_path}", file=sys.stderr, flush=True)
     folder = metadata_path.parent / metadata_path.stem
-    with no_traces(metadata_path):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = lock_run(folder / "lock")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --metadata") from None
-        try:
-            sweep(folder)
-            for leftover in metadata_path.parent.glob(f"{metadata_path.name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
-            from run_log import Progress
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_run(folder / "lock")
+    except OSError as error:
+        remove_empty(made)
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --metadata") from None
+    with lock, no_traces(metadata_path, made):
+        sweep(folder)
+        for leftover in metadata_path.parent.glob(f"{metadata_path.name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+        from run_log import Progress
 
-            progress = Progress()
-            with progress.task("loading PyTorch"):
-                from session import Session
-            return Session(arguments, progress).train()
-        finally:
-            lock.close()
+        progress = Progress()
+        with progress.task("loading PyTorch"):
+            from session import Session
+        return Session(arguments, progress).train()
 
 
 @contextlib.contextmanager
-def no_traces(metadata_path: Path):
-    """A training that is refused before it has metadata leaves no folder, lock or empty store that was not there."""
+def no_traces(metadata_path: Path, made: list[Path]):
+    """A training that is refused, or interrupted, before it has metadata leaves no file, folder or empty store that
+    was not there. Only for the process that holds the run.
+
+    Args:
+        made: folders that were not there, deepest first.
+    """
     parent, folder = metadata_path.parent, metadata_path.parent / metadata_path.stem
-    before = set(parent.glob("pcm-*")) | set(folder.glob("*"))
-    made = [path for path in (folder, parent, *parent.parents) if not path.exists()]
+    before = set(parent.glob("pcm-*")) | (set() if folder in made else set(folder.glob("*")))
     try:
         yield
-    except UserError:
+    except (UserError, OSError, KeyboardInterrupt):
         if not metadata_path.exists():
             for path in set(folder.glob("*")) - before:
-                path.unlink()
+                if path.is_file():
+                    path.unlink()
             for store in set(parent.glob("pcm-*")) - before:
-                if not any(store.glob("*.pcm")):
-                    shutil.rmtree(store)
-            for path in made:  # deepest first; what holds something stays
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+                if {path.suffix for path in store.iterdir()} <= {".json"}:  # nothing decoded, by nobody
+                    for path in store.iterdir():
+                        path.unlink()
+                    remove_empty([store])
+            remove_empty(made)
         raise
+
+
+def remove_empty(folders: list[Path]):
+    """Remove each folder that holds nothing."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def lock_run(path: Path):
@@ -138,17 +151,17 @@ def lock_run(path: Path):
     import fcntl
     import time
 
-    handle = open(path, "w")  # noqa: SIM115 - held as long as the run
-    for wait in (0.1, 0.2, None):  # who looks whether the run is held (the studio) holds it for an instant
-        try:
+    for wait in (0.1, 0.2, 0.0):  # who looks whether the run is held (the studio) holds it for an instant
+        handle = open(path, "w")  # noqa: SIM115 - held as long as the run
+        with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError:
-            if wait is None:
-                handle.close()
-                raise UserError(f"{path.parent}: another train.py is training this run; stop it first") from None
-            time.sleep(wait)
-    return handle
+            if os.path.samestat(
+                os.stat(path), os.fstat(handle.fileno())
+            ):  # a training that left no traces may have removed it
+                return handle
+        handle.close()
+        time.sleep(wait)
+    raise UserError(f"{path.parent}: another train.py is training this run; stop it first")
 
 
 if __name__ == "__main__":

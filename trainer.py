@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
-import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
 import drift
+from calibration import calibrate
 from checkpoint import State
 from codec import fit_codec
 from config import RunConfig, to_dict
@@ -20,7 +19,6 @@ from device import has_bf16_matrix_units, use_threads
 from featurizer import Featurizer
 from model_definition import build_model
 from predictor import Predictor
-from rollout import GAIN_SHARE
 from voice import decay_slopes, fastest
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
@@ -28,17 +26,10 @@ FIT_FRAMES = 64  # frames in each
 DECAY_PIECES, DECAY_SECONDS = 60, 10.0  # pieces that tell the corpus' room, and their length
 DRIFT_PIECES, DRIFT_PROMPT = 96, 3.0  # pieces, and seconds of each that count as its prompt
 QUIET = 0.03  # of the corpus' level: pieces below say nothing
-CALIBRATION_PIECES, CALIBRATION_PROMPT, CALIBRATION_FRAMES = 24, 40, 160  # pieces, and frames in each
-ROLLOUTS, ROLLOUT_SECONDS = 10, (16, 8, 4)  # of the second calibration; music that dies away does so slowly
-MAX_BALANCE = 0.7  # nepers: 6 dB
-RISES = 0.03  # share of a corpus' frames whose rise counts as something that begins
-RISES_PER_BIAS = 1.5  # nats of their share for each of the bias, as measured
-TRIED_BIASES = (0.0, 0.8)  # nats
-MIN_BIAS, MAX_BIAS = -0.5, 1.5
 
 
 class Abandoned(Exception):
-    """Raised by what watches a calibration, a held-out loss or a preview, to give it up."""
+    """Raised by what watches a step, a calibration, a held-out loss or a preview, to give it up."""
 
 
 class Trainer:
@@ -54,6 +45,7 @@ class Trainer:
     def __init__(self, config: RunConfig, segments: list[Segment], level: float, device: torch.device):
         self.config, self.segments, self.level, self.device = config, segments, level, device
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
+        self.interruptible = False  # in the part of a step that can be undone
         self.decay = None  # dB/s, see voice.fastest
         self.dataset = AudioDataset(segments, config.featurizer, config.training, config.model.pulse)
         self.featurizers = [Featurizer(framing, device) for framing, _ in self.dataset.framings]
@@ -80,10 +72,12 @@ class Trainer:
         Args:
             progress: called with the share that is done.
         """
-        codec = getattr(self.model, "codec", None)
-        if codec is None:
-            return
-        config = self.config
+        if hasattr(self.model, "codec"):
+            with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
+                self._fit(progress)
+
+    def _fit(self, progress: Callable[[float], None]):
+        codec, config = self.model.codec, self.config
         n_samples = config.featurizer.n_fft + (FIT_FRAMES - 1) * config.featurizer.hop_length
         pieces = spread_chunks(self.segments, FIT_CHUNKS, n_samples, config.training.seed)
         featurizer = Featurizer(config.featurizer)
@@ -137,16 +131,28 @@ class Trainer:
 
     def train_step(self) -> dict:
         """One step. Returns ``loss`` (nats per code, or squared error), ``losses`` of each book and of the detail,
-        ``learning_rate`` and ``gradient_norm``."""
-        config = self.config.training
+        ``learning_rate`` and ``gradient_norm``.
+
+        While :attr:`interruptible`, the handler of a signal may raise: then the step has not been.
+        """
+        config, carry, random = self.config.training, self.carry, self._random_states()
         self.model.train()
         rate = config.learning_rate * self._schedule()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss, losses = self._loss(self.dataset[self.step])
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        finite = bool(torch.isfinite(norm))
+        try:
+            self.interruptible = True
+            loss, losses = self._loss(self.dataset[self.step])
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+            finite = bool(torch.isfinite(norm))
+            self.interruptible = False
+        except BaseException:
+            self.interruptible = False
+            self.optimizer.zero_grad()
+            self.carry = carry
+            self._set_random_states(random)
+            raise
         if finite:
             self.optimizer.step()
         else:  # one bad batch must not end a run of days
@@ -204,7 +210,7 @@ class Trainer:
         """Loss of the averaged weights on other recordings: the same places every time.
 
         Args:
-            watch: as of :meth:`calibrate`.
+            watch: as of :meth:`calibrate`, called with each layer.
         """
         if not segments:
             return float("nan")
@@ -220,11 +226,22 @@ class Trainer:
                 torch.manual_seed(self.config.training.seed)
                 losses = []
                 for i in range(n_batches):
-                    watch(i / n_batches)
-                    losses.append(self._loss(dataset[i * every])[0].item())
+                    with self._watched(lambda done=i / n_batches: watch(done)):
+                        losses.append(self._loss(dataset[i * every])[0].item())
                 return float(np.mean(losses))
         finally:
             self.carry = carry
+
+    @contextlib.contextmanager
+    def _watched(self, watch: Callable[[], None]):
+        """Call ``watch()`` before each layer: a forward pass may take many seconds."""
+        hooks = [layer.register_forward_pre_hook(lambda *_: watch()) for layer in self.model.modules()]
+        try:
+            watch()
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @contextlib.contextmanager
     def _averaged(self):
@@ -239,60 +256,16 @@ class Trainer:
 
     @torch.no_grad()
     def calibrate(self, watch: Callable[[float], None] = lambda share: None):
-        """Measure on the training recordings by how much the decoder is too soft and rollouts too calm, and
-        make up for it: training itself does not depend on it.
-
-        Detail drawn more narrowly than it is (``detail_temperature``) has less power in the mean: one
-        gain for all bins. And a model that is right about each frame, given a recording up to there, still
-        begins too few notes when it goes on by itself for seconds: one number that makes beginnings likelier,
-        and the time after which a hold is a long one. Nothing is done where the recordings are too short.
+        """Measure on the training recordings by how much the decoder is too soft and rollouts too calm, and make up for
+        it, see :mod:`calibration`: training itself does not depend on it.
 
         Args:
             watch: called with the share that is done, with each frame. Where it raises, everything stays as it was.
         """
-        codec = getattr(self.model, "codec", None)
-        if codec is None:
-            return
-        measured = codec.balance, self.model.usual_hold, self.model.onset_bias
-        before = [x.clone() for x in measured]
-        try:
-            with use_threads(1):
-                self._calibrate(codec, watch)
-        except BaseException:
-            for x, old in zip(measured, before, strict=True):
-                x.copy_(old)
-            raise
-
-    def _calibrate(self, codec, watch: Callable[[float], None]):
-        seed, framing = self.config.training.seed, self.config.featurizer
-        n_prompt = framing.n_fft + CALIBRATION_PROMPT * framing.hop_length
-        n_frames = max(CALIBRATION_FRAMES, 8 * framing.n_fft // framing.hop_length)
-        waveform = self._pieces(CALIBRATION_PIECES, n_prompt + n_frames * framing.hop_length)
-        if waveform is None:
-            return
-        codec.balance.zero_()
-        with self._averaged() as model:
-            predictor = Predictor(model, self.config, self.level, self.step)
-            again = predictor.reconstruct(waveform, n_prompt, seed=seed, progress=lambda _: watch(0.1))
-            skip = n_prompt + framing.n_fft  # samples whose frames still see the prompt
-            power = [x[..., skip : again.shape[-1]].square().flatten(1).mean(-1) + 1e-12 for x in (waveform, again)]
-            # Each prompt's own gain has made up for its share, and will again.
-            balance = (0.5 * (power[0] / power[1]).log()).median() / (1 - GAIN_SHARE)
-            codec.balance.copy_(balance.clamp(-MAX_BALANCE, MAX_BALANCE))
-            for seconds in ROLLOUT_SECONDS:  # as long as the recordings allow
-                n_frames = round(seconds * framing.frame_rate)
-                waveform = self._pieces(ROLLOUTS, n_prompt + n_frames * framing.hop_length)
-                if waveform is not None:
-                    break
-            if waveform is None:
-                return
-            follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :]
-            true_codes = codec.encode(self.featurizer.log_magnitude(follows))
-            model.usual_hold.fill_(float(_longest_holds(true_codes[..., 0]).median()))
-            # The prompts are too short to have a beat: it is that of what follows, turned back.
-            z, turn = predictor.pulse(waveform)
-            pulse = z * turn ** -((waveform.shape[-1] - n_prompt) // framing.hop_length), turn
-            model.onset_bias.fill_(self._onset_bias(predictor, waveform[..., :n_prompt], true_codes, pulse, watch))
+        if hasattr(self.model, "codec"):
+            with self._averaged() as model:
+                predictor = Predictor(model, self.config, self.level, self.step)
+                calibrate(predictor, self._pieces, self.config.training.seed, watch)
 
     def _pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
         """Up to n pieces of training recordings ``[n, (2,) n_samples]``; None where most are shorter than that."""
@@ -301,55 +274,6 @@ class Trainer:
             return None
         pieces = spread_chunks(segments, n, n_samples, self.config.training.seed)
         return torch.from_numpy(np.stack(list(pieces))).to(self.device)
-
-    def _onset_bias(
-        self,
-        predictor: Predictor,
-        prompt: torch.Tensor,
-        true_codes: torch.Tensor,
-        pulse: tuple,
-        watch: Callable[[float], None] = lambda share: None,
-    ) -> float:
-        """The bias at which rollouts begin no more, and are in their second half no louder, than the decoder with
-        true codes; whichever of the two comes first.
-
-        Shape:
-            prompt ``[B, (2,) n_samples]``, true_codes of what follows ``[B, T, n_books]``, pulse of the prompts as of
-            :meth:`Predictor.pulse`
-        """
-        model, codec, seed = predictor.model, predictor.model.codec, self.config.training.seed
-        n_frames, first = true_codes.shape[1], true_codes.shape[1] // 2
-
-        def liveliness(frames, done: float):
-            """Rises, and the mean level, of the second half. Shape: ``[B, n_bins]`` each -> ``[B, T]``, ``[B]``"""
-            kept = []
-            for t, frame in enumerate(itertools.islice(frames, n_frames)):
-                watch(done + 0.45 * t / n_frames)
-                if t >= first:
-                    kept.append(frame)
-            frames = torch.stack(kept, 1)
-            return codec.rise(frames), codec.level(frames).mean((1, 2))
-
-        true_rises, true_level = liveliness(
-            predictor.frames(prompt, seed=seed, true_codes=true_codes, pulse=pulse), 0.1
-        )
-        usual = true_rises.quantile(1 - RISES)
-        saved, n = model.onset_bias, len(prompt)
-        try:  # both in one batch
-            model.onset_bias = saved.new_tensor(TRIED_BIASES).repeat_interleave(n).unsqueeze(-1)
-            again = torch.cat([prompt] * len(TRIED_BIASES))
-            pulses = tuple(x.repeat(len(TRIED_BIASES), 1) for x in pulse)
-            rises, level = liveliness(predictor.frames(again, seed=seed, pulse=pulses), 0.55)
-        finally:
-            model.onset_bias = saved
-        surplus = []  # how much too much begins, or how much too loud it is: about nats of bias
-        for rise, loud in zip(rises.split(n), level.split(n), strict=True):
-            share = max(float((rise > usual).float().mean()), RISES / 20)  # clear of the logarithm's pole
-            surplus.append(max(math.log(share / RISES) / RISES_PER_BIAS, float((loud - true_level).mean())))
-        (low, high), (at_low, at_high) = TRIED_BIASES, surplus
-        slope = min(max((at_high - at_low) / (high - low), 0.5), 2.0)
-        near = (low, at_low) if abs(at_low) < abs(at_high) else (high, at_high)
-        return min(max(near[0] - near[1] / slope, MIN_BIAS), MAX_BIAS)
 
     # -- state -------------------------------------------------------------------------------
 
@@ -361,11 +285,7 @@ class Trainer:
             tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
         if self.carry is not None:
             tensors |= {f"carry.{name}": t for name, t in self.carry.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        elif self.device.type == "mps":
-            tensors["random.mps"] = torch.mps.get_rng_state()
+        tensors |= self._random_states()
         info = {
             "step": self.step,
             "seconds": self.seconds,
@@ -375,6 +295,21 @@ class Trainer:
             "config": to_dict(self.config),
         }
         return State(tensors, info)
+
+    def _random_states(self) -> dict[str, torch.Tensor]:
+        states = {"random.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            states["random.mps"] = torch.mps.get_rng_state()
+        return states
+
+    def _set_random_states(self, states: dict[str, torch.Tensor]):
+        torch.set_rng_state(states["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in states:
+            torch.cuda.set_rng_state(states["random.cuda"], self.device)
+        elif self.device.type == "mps" and "random.mps" in states:
+            torch.mps.set_rng_state(states["random.mps"])
 
     def slim_state(self) -> State:
         """What a rollout needs of it: the averaged weights, in float16, and the codec."""
@@ -400,20 +335,7 @@ class Trainer:
             optimizer["state"].setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(optimizer)
         self.carry = {name: t.to(self.device) for name, t in state.group("carry").items()} or None
-        torch.set_rng_state(state.tensors["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in state.tensors:
-            torch.cuda.set_rng_state(state.tensors["random.cuda"], self.device)
-        elif self.device.type == "mps" and "random.mps" in state.tensors:
-            torch.mps.set_rng_state(state.tensors["random.mps"])
+        self._set_random_states(state.tensors)
         self.step, self.seconds = state.info["step"], state.info["seconds"]
         self.level, self.n_skipped = state.info["level"], state.info["skipped"]
         self.decay = state.info.get("decay")
-
-
-def _longest_holds(codes: torch.Tensor) -> torch.Tensor:
-    """Frames of the longest run of one code in each row. Shape: ``[B, T]`` -> ``[B]``"""
-    run = longest = torch.ones_like(codes[:, 0])
-    for before, after in zip(codes[:, :-1].unbind(1), codes[:, 1:].unbind(1), strict=True):
-        run = torch.where(before == after, run + 1, 1)
-        longest = torch.maximum(longest, run)
-    return longest

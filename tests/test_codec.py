@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 
 from codec import ResidualCodec, fit_codec, varimax
@@ -102,3 +103,16 @@ def test_sampling_follows_the_softmax():
     # Between two, as whether something begins: the share is the sigmoid of the logit.
     chance = gumbel((2, n), 1.0, CPU, generator)
     assert abs(float((1.0 + chance[0] > chance[1]).float().mean()) - 0.7311) < 0.01
+
+
+def test_codebooks_do_not_depend_on_the_threads(frames):
+    """They are fitted in one, and what was there before is given back."""
+    books = []
+    for n in (1, 2):
+        with threadpoolctl.threadpool_limits(n):
+            before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+            codec = ResidualCodec(frames.shape[-1], 24, 2, 16)
+            fit_codec(codec, frames, 8000, seed=0)
+            books.append(codec.books)
+            assert [pool["num_threads"] for pool in threadpoolctl.threadpool_info()][: len(before)] == before
+    assert torch.equal(*books)

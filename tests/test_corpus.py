@@ -1,5 +1,6 @@
 """Finding, checking, decoding and storing recordings."""
 
+import multiprocessing
 import os
 import shutil
 
@@ -113,7 +114,7 @@ def damaged_files(folder):
     blob[22:26] = b"\xff\xff\xff\xff"
     (folder / "claims.flac").write_bytes(blob)
     return {
-        "one-sample.wav": "samples long",
+        "one-sample.wav": "only 1 sample long",
         "silent.wav": "silent",
         "nan.wav": "not finite",
         "no-samples.wav": "no samples",
@@ -228,6 +229,22 @@ def test_a_passing_error_is_forgotten(tmp_path, monkeypatch):
         patch.setattr(corpus_module, "_decode_all", failing)
         assert len(open_corpus(tmp_path, tmp_path / "store", RATE).problems) == 1
     assert len(open_corpus(tmp_path, tmp_path / "store", RATE).recordings) == 2
+
+
+def test_an_interruption_does_not_wait_for_what_is_being_decoded(tmp_path):
+    """The reader of a pipe that nobody writes to would be waited for for ever."""
+    soundfile.write(tmp_path / "a.wav", chord(1.0, RATE), RATE)
+    os.mkfifo(tmp_path / "b.wav")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "x.999999999.part").touch()
+    jobs = [(name, str(tmp_path / name), [0, 0]) for name in ("a.wav", "b.wav")]
+    results = corpus_module._decode_all(jobs, str(tmp_path / "store"), RATE, 2)
+    assert next(results)[0] == "a.wav"
+    began = set(multiprocessing.active_children())
+    assert began
+    results.close()
+    assert not began & set(multiprocessing.active_children())
+    assert sorted(path.suffix for path in (tmp_path / "store").iterdir()) == [".json", ".pcm"]
 
 
 class Killer(str):

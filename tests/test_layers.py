@@ -11,7 +11,7 @@ from conftest import ROOT
 # What each module may import from the project; scripts are leaves.
 FLOORS = [
     {"errors"},
-    {"metrics", "meter", "voicing", "time_budget"},
+    {"metrics", "meter", "voicing", "time_budget", "decoding", "provenance"},
     {"config", "sampling", "refiner", "drift", "riff", "transcription", "chords", "rhythm"},
     {"corpus", "featurizer", "device", "score"},
     {"codec", "regression", "phase", "spectrogram", "dataset", "prompt"},
@@ -19,6 +19,7 @@ FLOORS = [
     {"model_definition"},
     {"checkpoint"},
     {"predictor", "run_log", "audio_file"},
+    {"calibration"},
     {"trainer", "takes"},
     {"session"},
     {"train", "predict", "studio"},

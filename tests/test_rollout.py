@@ -11,6 +11,7 @@ import torch
 
 import drift
 import rollout
+from calibration import onset_bias
 from config import FeaturizerConfig
 from conftest import without_noise
 from dataset import spread_chunks
@@ -114,7 +115,7 @@ def test_the_onset_bias_is_repeatable_and_bounded(trainer):
                 for t in itertools.count():  # true: a rise in every thirtieth frame; rollouts: always the same
                     yield torch.full((len(prompt), n_bins), level if true_codes is None else -2.0 + (t % 30 == 0))
 
-        return trainer._onset_bias(Fixed(), prompt, codes, (torch.zeros(3, 2), torch.ones(3, 2)))
+        return onset_bias(Fixed(), prompt, codes, (torch.zeros(3, 2), torch.ones(3, 2)), seed=0)
 
     assert bias_of(-3.0) == 1.5
     assert bias_of(2.0) == -0.5

@@ -12,8 +12,9 @@ from checkpoint import Metadata, _json_digest, load_run, read_metadata, save_sta
 from codec import ResidualCodec, fit_codec
 from config import FeaturizerConfig
 from conftest import PROMPT, ROOT, assert_one_line, chord, run, tiny_config, train
-from corpus import open_corpus, to_channels
+from corpus import open_corpus
 from dataset import AudioDataset, split
+from decoding import to_channels
 from errors import UserError
 from featurizer import Featurizer
 from phase import CROSSFADE, continue_waveform
