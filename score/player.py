@@ -61,7 +61,11 @@ class _Synth:
     """TinySoundFont with a channel for each instrument and tuning."""
 
     def __init__(self, sample_rate: int, soundfont: str):
-        import tinysoundfont
+        try:
+            import tinysoundfont
+        except ImportError:
+            remedy = "pip install --no-deps -r requirements-nodeps.txt"
+            raise BadScore(f"cannot be played, since tinysoundfont is not installed; {remedy}") from None
 
         self.synth = tinysoundfont.Synth(samplerate=sample_rate)
         try:
