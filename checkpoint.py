@@ -7,6 +7,7 @@ plain safetensors file whose header carries the SHA-256 of the whole file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # who only looks at a run needs no PyTorch
     import torch
 
 FORMAT = "nextframe"
+FIRST_STATE = "the first state is there about half a minute after the first step: try again then"
 FORMAT_VERSION = 5
 _BLANK = "0" * 64
 MAX_HEADER = 1 << 24  # bytes that describe the arrays of a state file
@@ -103,6 +105,8 @@ def read_metadata(path) -> Metadata:
         with open(path, "rb") as file:
             text = file.read(1 << 20)
     except (FileNotFoundError, NotADirectoryError):
+        if is_held(path.with_suffix("")):
+            raise UserError(f"{path}: training reads its recordings; {FIRST_STATE}") from None
         remedy = f"train first: python train.py RECORDINGS --metadata {path}"
         raise UserError(f"{path}: no such metadata file; {remedy}") from None
     except OSError as error:
@@ -246,6 +250,8 @@ def load_run(path, previous: bool = False) -> tuple[Metadata, State]:
     metadata = read_metadata(path)
     place = metadata.resolve("state")
     place = previous_state(place) if previous else place
+    if not place.exists() and not previous and is_held(place.parent):
+        raise UserError(f"{place}: training runs; {FIRST_STATE}")
     state = load_state(place)
     try:
         same = from_dict(RunConfig, state.info.get("config")) == metadata.config
@@ -254,6 +260,26 @@ def load_run(path, previous: bool = False) -> tuple[Metadata, State]:
     if not same:
         raise UserError(f"{place}: does not belong to {path}; restore both from one backup")
     return metadata, state
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a train.py holds the run of this folder."""
+    import fcntl
+
+    try:
+        handle = os.open(folder / "lock", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    return False
 
 
 def sweep(folder: Path):

@@ -146,6 +146,14 @@ class RunConfig:
         _check(plain, "training.transpose", "0 where model.head is 'regression'")
 
 
+YOUNG_STEPS = 300  # below, a state has not learned enough to be judged
+
+
+def is_young(step: int) -> bool:
+    """Whether a state of so many steps is to be announced as young."""
+    return step < YOUNG_STEPS
+
+
 PRESETS = {
     "small": RunConfig(model=ModelConfig(code_temperature=0.85)),
     # An hour on two cores, or minutes on a GPU.

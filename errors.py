@@ -14,6 +14,11 @@ class UserError(Exception):
     """
 
 
+def count(n: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def exit_status(program: str, command, interrupted: str) -> int:
     """Call ``command()``; what the user can mend becomes one line on stderr and a status.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import math
 import os
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import regex
 
-from checkpoint import Metadata, StateSummary, previous_state, read_metadata, summarize_state
+from checkpoint import Metadata, StateSummary, is_held, previous_state, read_metadata, summarize_state
 from errors import UserError
 from studio.job import sentence
 
@@ -234,21 +232,3 @@ def previews(folder: Path) -> tuple[int, ...]:
 def preview_file(folder: Path, step: int, suffix: str) -> Path:
     """The file of a step's preview: ``.wav`` or ``.png``."""
     return folder / f"step-{step:07d}{suffix}"
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a train.py holds the run of this folder."""
-    try:
-        handle = os.open(folder / "lock", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(handle)
-    return False
