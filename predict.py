@@ -9,10 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
-from errors import UserError, exit_status
+from config import YOUNG_STEPS, is_young
+from errors import UserError, count, exit_status
 from meter import MAX_TEMPO, MIN_TEMPO, Meter, parse_time_signature, with_options
 
 MAX_SECONDS = 6 * 3600.0  # of continuation
+DEFAULT_SECONDS = 10.0  # of continuation
 MIN_SECONDS = 0.1  # of an audio prompt's part
 MAX_ROWS = 64  # prompts times continuations
 RATES = 8000, 192000  # Hz, lowest and highest
@@ -32,10 +34,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         nargs="*",
         help="MusicXML (.musicxml .xml .mxl), MIDI or audio; several go on in one batch",
     )
-    length = parser.add_mutually_exclusive_group(required=True)
+    length = parser.add_mutually_exclusive_group()
     length.add_argument("--frames", type=int, metavar="N", help="length of the continuation in frames")
     length.add_argument(
-        "--seconds", type=float, metavar="S", help="length of the continuation in seconds, to the sample"
+        "--seconds", type=float, metavar="S", help="length of the continuation in seconds, to the sample (default: 10)"
     )
     length.add_argument("--bars", type=int, metavar="N", help="length in bars of the prompt's tempo, to the sample")
 
@@ -79,6 +81,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     add("--fade", type=float, default=0.0, metavar="S", help="fade out at the end (equal power)")
     add("--picture", action="store_true", help="write a spectrogram beside it, OUT.png")
     add("--midi", action="store_true", help="write the notes that are heard in the continuation, OUT.mid")
+    add("--midi-raw", action="store_true", help="the same as they are heard: not on the prompt's grid, with ghosts")
     add("--force", action="store_true", help="overwrite what is there")
 
     add = parser.add_argument_group("machine").add_argument
@@ -89,7 +92,11 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         help="default: cpu, so that a training on the accelerator is not disturbed",
     )
     add("--threads", type=int, default=1, help="CPU threads (default: 1, for the same reason)")
-    return parser.parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.frames is None and arguments.seconds is None and arguments.bars is None:
+        arguments.seconds = DEFAULT_SECONDS
+    arguments.midi |= arguments.midi_raw
+    return arguments
 
 
 def check(arguments: argparse.Namespace) -> list[Path]:
@@ -100,9 +107,8 @@ def check(arguments: argparse.Namespace) -> list[Path]:
     if not names:
         raise UserError("no prompt; give a MusicXML, MIDI or audio file, or --chords")
     if len(names) * arguments.continuations > MAX_ROWS:
-        raise UserError(
-            f"{len(names)} prompt(s) x --continuations {arguments.continuations}: more than {MAX_ROWS} files"
-        )
+        prompts = count(len(names), "prompt")
+        raise UserError(f"{prompts} x --continuations {arguments.continuations}: more than {MAX_ROWS} files")
     if arguments.soundfont is not None:
         from prompt import check_soundfont
 
@@ -272,6 +278,9 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         from transcription import Transcriber
 
         transcriber = Transcriber()
+    if is_young(predictor.step):
+        young = f"step {predictor.step} is young: it needs about {YOUNG_STEPS} steps to be music"
+        print(f"note: {young}; train on, or try again later", file=sys.stderr)
     progress, rolling = Progress(), time.monotonic()
 
     def frames_done(n_done: int):
@@ -305,7 +314,10 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         if arguments.picture:
             write_picture(one, framing, f"{one.take.prompt.name}, {origin}")
         if arguments.midi:
-            write_midi(one, transcriber)
+            on_grid = write_midi(one, transcriber, arguments.midi_raw)
+            if not on_grid and not arguments.midi_raw:
+                why = "no tempo is known; give it by --tempo"
+                print(f"{one.take.path.with_suffix('.mid')}: not on a grid, since {why}", file=sys.stderr)
         print(
             f"{one.take.path}: {one.n_samples / form.sample_rate:.1f} s, {one.n_new / form.sample_rate:.1f} s of them "
             f"new, by {origin}; {time.monotonic() - began:.1f} s"

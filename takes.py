@@ -23,7 +23,7 @@ from phase import CROSSFADE
 from predictor import Predictor
 from prompt import Prompt
 from spectrogram import column_hop, columns_png
-from transcription import Transcriber, to_midi
+from transcription import Transcriber, quantised, to_midi, without_ghosts
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,13 @@ class Take:
 @dataclass(frozen=True)
 class Written:
     """What a take has become: samples at the output's rate, in the file and in the continuation; where in the file
-    it begins (0 without the prompt)."""
+    it begins (0 without the prompt); ``prompt_seconds`` of the prompt, also where that is not in the file."""
 
     take: Take
     n_samples: int
     n_new: int
     join: int
+    prompt_seconds: float = 0.0
 
 
 def lengths(
@@ -144,7 +145,7 @@ def write_takes(
             start = join if only_new else 0
             faded = min(fade, (file.n_samples - join) / rate)  # of a continuation that was stopped, no more
             n = file.finish(start, faded, take.prompt.meter, join, loop and not stopped())
-            written.append(Written(take, n, n - (join - start), join - start))
+            written.append(Written(take, n, n - (join - start), join - start, join / rate))
     return written
 
 
@@ -182,14 +183,27 @@ def write_flac(written: Written):
         temporary.unlink(missing_ok=True)
 
 
-def write_midi(written: Written, transcriber: Transcriber):
-    """The notes heard in the continuation, as a MIDI file beside it: it begins where the file begins."""
+def write_midi(written: Written, transcriber: Transcriber, raw: bool = False) -> bool:
+    """The notes heard in the continuation, as a MIDI file beside it: it begins where the file begins.
+
+    Args:
+        raw: as they are heard; else without ghosts and, where a tempo is known, on the sixteenths of the prompt's bars.
+
+    Returns:
+        whether they are on the grid.
+    """
     path, meter = written.take.path, written.take.prompt.meter
     with soundfile.SoundFile(os.fsencode(path)) as file:
         file.seek(written.join)
         waveform, rate = file.read(dtype="float32", always_2d=True).mean(1), file.samplerate
-    notes = transcriber.notes(waveform, rate)
+    notes, on_grid = transcriber.notes(waveform, rate), not raw and meter is not None
+    if not raw:
+        notes = without_ghosts(notes)
+    if on_grid:
+        line, prompt_seconds = written.take.prompt.line, written.prompt_seconds or written.join / rate
+        notes = quantised(notes, meter.tempo, prompt_seconds - (line or 0.0), movable=line is None)
     _write(path.with_suffix(".mid"), to_midi(notes, meter or Meter(), written.join / rate))
+    return on_grid
 
 
 def _write(path: Path, blob: bytes):

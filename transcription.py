@@ -24,6 +24,11 @@ LOWEST = 21  # MIDI pitch of the first of 88 keys
 ONSET, FRAME = 0.5, 0.3  # thresholds
 MIN_FRAMES = 11  # of a note: 128 ms
 TOLERANCE = 11  # frames below the threshold that end a note
+# Amplitude below which a note is hardly heard: of 4,134 notes in bench.notes it leaves out 411, of which 75 are there.
+# A least length beyond MIN_FRAMES gains nothing: 0.15 s changes F on the grid by 0.1 points, after the codec by -0.4.
+GHOST = 0.35
+MIN_NOTES = 4  # that tell where their grid lies
+ON_GRID = 0.3  # resultant of onsets, from which they lie on one grid
 
 
 class Transcriber:
@@ -113,6 +118,52 @@ def decode(note: np.ndarray, onset: np.ndarray) -> list[tuple[float, float, int,
         )
         for start, stop, key in found
     )
+
+
+def without_ghosts(notes) -> list[tuple[float, float, int, float]]:
+    """Notes but for those that are hardly heard, or that sound while the same key does already."""
+    kept, ends = [], {}
+    for onset, duration, pitch, amplitude in sorted(notes):
+        if amplitude >= GHOST and onset >= ends.get(pitch, -1.0) - 1e-9:
+            kept.append((onset, duration, pitch, amplitude))
+            ends[pitch] = onset + duration
+    return kept
+
+
+def quantised(
+    notes, quarters_per_minute: float, before: float = 0.0, movable: bool = True
+) -> list[tuple[float, float, int, float]]:
+    """Notes with beginnings and ends on the grid of sixteenths of a tempo; those that are one then are one.
+
+    Args:
+        notes: of :meth:`Transcriber.notes`.
+        before: seconds from a line of the grid to the notes' zero; negative where the line comes later.
+        movable: where that line is a guess (a recording may begin between two beats), the grid is moved to where the
+            notes lie, if they clearly lie between its lines; by less than a quarter of a sixteenth it is not moved,
+            since notes are found late.
+
+    Returns:
+        notes by onset, the first not before 0: what would begin earlier is cut there.
+    """
+    grid, notes = 15 / quarters_per_minute, list(notes)
+    if not notes:
+        return []
+    onsets, weights = np.array([note[0] for note in notes]) + before, np.array([note[3] for note in notes])
+    mean = (weights * np.exp(2j * np.pi * onsets / grid)).sum() / weights.sum()
+    offset = float(np.angle(mean) / (2 * np.pi))
+    elsewhere = movable and len(notes) >= MIN_NOTES and abs(mean) > ON_GRID and abs(offset) > 0.25
+    offset = offset if elsewhere else 0.0
+    found: dict[tuple[int, int], tuple[int, float]] = {}
+    for onset, duration, pitch, amplitude in notes:
+        first = round((onset + before) / grid - offset)
+        last = max(first + 1, round((onset + duration + before) / grid - offset))
+        known = found.get((first, pitch), (0, 0.0))
+        found[first, pitch] = max(known[0], last), max(known[1], amplitude)
+    placed = []
+    for (first, pitch), (last, amplitude) in sorted(found.items()):
+        start = (first + offset) * grid - before
+        placed.append((max(0.0, start), (last - first) * grid + min(0.0, start), pitch, amplitude))
+    return [note for note in placed if note[1] > 0]
 
 
 def to_midi(notes, meter: Meter, offset: float = 0.0) -> bytes:

@@ -162,7 +162,7 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
         meter = None if prompt.meter is None else dataclasses.astuple(prompt.meter)
         results.append(
             {"file": one.take.path.name, "n_samples": one.n_samples, "n_new": one.n_new, "join": one.join}
-            | {"meter": meter, "name": prompt.name}
+            | {"meter": meter, "line": prompt.line, "name": prompt.name}
         )
     stopped_early = min(one.n_samples for one in written) < n_samples
     live["n_samples"] = min(one.n_samples for one in written)
@@ -186,7 +186,7 @@ def render(folder: Path, index: int, form: str) -> dict:
 
     result = json.loads((folder / "results.json").read_text())[index]
     meter = None if result["meter"] is None else Meter(*result["meter"])
-    take = Take(folder / result["file"], Prompt(result["name"], None, meter), None, 0.0)
+    take = Take(folder / result["file"], Prompt(result["name"], None, meter, line=result["line"]), None, 0.0)
     written = Written(take, result["n_samples"], result["n_new"], result["join"])
     path = take.path.with_suffix(f".{form}")
     if not path.exists() and form == "flac":
