@@ -268,9 +268,6 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
             raise
     if stop.asked:
         raise KeyboardInterrupt
-    if is_young(predictor.step):
-        young = f"step {predictor.step} is young: it needs about {YOUNG_STEPS} steps to be music"
-        print(f"note: {young}; train on, or ask again later", file=sys.stderr)
     if arguments.bars:
         check_length(f"--bars {arguments.bars}", arguments.bars * max(p.meter.bar_seconds for p in prompts))
     n_frames, seconds = lengths(framing, prompts, arguments.frames, arguments.seconds, arguments.bars)
@@ -281,6 +278,9 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         from transcription import Transcriber
 
         transcriber = Transcriber()
+    if is_young(predictor.step):
+        young = f"step {predictor.step} is young: it needs about {YOUNG_STEPS} steps to be music"
+        print(f"note: {young}; train on, or try again later", file=sys.stderr)
     progress, rolling = Progress(), time.monotonic()
 
     def frames_done(n_done: int):

@@ -17,7 +17,7 @@ import numpy as np
 import regex
 
 from corpus import SILENCE, Unusable, decode
-from errors import UserError
+from errors import UserError, count
 from meter import Meter
 
 MAX_SECONDS = 600.0  # of an audio prompt
@@ -36,12 +36,14 @@ def is_score(path: Path) -> bool:
 class Prompt:
     """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
     at its end: of audio, and where no bar can be counted by them, None. ``name`` is that of its file without the
-    suffix; ``synthesized``, whether the player played it."""
+    suffix; ``synthesized``, whether the player played it. ``line`` is where one of its bars begins, in seconds: those
+    that follow the prompt are counted from it; of audio None."""
 
     name: str
     waveform: np.ndarray
     meter: Meter | None = None
     synthesized: bool = False
+    line: float | None = None
 
 
 def load_prompt(path, sample_rate: int, channels: int = 1, soundfont=None, start=None, stop=None) -> np.ndarray:
@@ -86,12 +88,12 @@ def load(
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
     if is_score(path):
-        waveform, meter = play_score(path, sample_rate, channels, soundfont, cancelled)
+        waveform, meter, line = play_score(path, sample_rate, channels, soundfont, cancelled)
     else:
-        waveform, meter = load_audio(path, sample_rate, channels, start, stop), None
+        waveform, meter, line = load_audio(path, sample_rate, channels, start, stop), None, None
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
-    return Prompt(path.stem, waveform, meter, is_score(path))
+    return Prompt(path.stem, waveform, meter, is_score(path), line)
 
 
 def load_audio(
@@ -118,7 +120,7 @@ def load_audio(
     if not blocks and n_samples:
         raise UserError(f"{path}: is {n_samples / sample_rate:.1f} s long; --from {start:g} is beyond its end")
     if not blocks:
-        raise UserError(f"{path}: only {n_samples} samples long; give a longer prompt")
+        raise UserError(f"{path}: only {count(n_samples, 'sample')} long; give a longer prompt")
     return np.concatenate(blocks, axis=-1)
 
 
@@ -145,9 +147,9 @@ def load_chords(
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         path = Path(scratch) / "chords.mid"
         path.write_bytes(blob)
-        waveform, _ = play_score(path, sample_rate, channels, soundfont, cancelled)
+        waveform, _, _ = play_score(path, sample_rate, channels, soundfont, cancelled)
     rest = max(0, round(len(bars) * meter.bar_seconds * sample_rate) - waveform.shape[-1])  # silence at the end
-    return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter, True)
+    return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter, True, 0.0)
 
 
 def general_midi() -> str:
@@ -186,9 +188,9 @@ def play_score(
     channels: int = 1,
     soundfont: str | Path | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> tuple[np.ndarray, Meter | None]:
-    """Read and play a score in a child process with limits, see :mod:`score`: its sound, and the tempo and time
-    signature at its end. Shape: as :func:`load_audio`
+) -> tuple[np.ndarray, Meter | None, float]:
+    """Read and play a score in a child process with limits, see :mod:`score`: its sound, the tempo and time
+    signature at its end, and the seconds at which its last bar ends. Shape: as :func:`load_audio`
 
     Raises:
         UserError: it cannot be played within the limits.
@@ -220,7 +222,7 @@ def play_score(
         waveform = np.fromfile(out, dtype=np.float32)
         end = json.loads(said.strip().splitlines()[-1])
     meter = Meter.if_sane(end["tempo"], *end["time_signature"])
-    return waveform if channels == 1 else waveform.reshape(channels, -1), meter
+    return waveform if channels == 1 else waveform.reshape(channels, -1), meter, end["line"]
 
 
 def _run(command: list[str], environment: dict[str, str], cancelled: Callable[[], bool]):

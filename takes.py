@@ -46,15 +46,15 @@ class Take:
 @dataclass(frozen=True)
 class Written:
     """What a take has become: samples at the output's rate, in the file and in the continuation; where in the file
-    it begins (0 without the prompt); its tempo, quarters a minute, where that is clearly not the prompt's: then the
-    file claims neither; ``prompt_seconds`` of the prompt, also where that is not in the file."""
+    it begins (0 without the prompt); ``prompt_seconds`` of the prompt, also where that is not in the file; its tempo,
+    quarters a minute, where that is clearly not the prompt's: then the file claims neither."""
 
     take: Take
     n_samples: int
     n_new: int
     join: int
-    other_tempo: float | None = None
     prompt_seconds: float = 0.0
+    other_tempo: float | None = None
 
 
 def lengths(
@@ -157,7 +157,7 @@ def write_takes(
             if other:  # what the file says of tempo and loop must be true
                 meter = None
             n = file.finish(start, faded, meter, join, loop and not stopped() and not other)
-            written.append(Written(take, n, n - (join - start), join - start, other, join / rate))
+            written.append(Written(take, n, n - (join - start), join - start, join / rate, other))
     return written
 
 
@@ -201,7 +201,8 @@ def write_midi(written: Written, transcriber: Transcriber, raw: bool = False) ->
     """The notes heard in the continuation, as a MIDI file beside it: it begins where the file begins.
 
     Args:
-        raw: as they are heard; else without ghosts, and on the prompt's grid where the tempo is known and kept.
+        raw: as they are heard; else without ghosts, and on the sixteenths of the prompt's bars where the
+            tempo is known and kept.
 
     Returns:
         whether they are on the grid.
@@ -215,7 +216,8 @@ def write_midi(written: Written, transcriber: Transcriber, raw: bool = False) ->
     if not raw:
         notes = without_ghosts(notes)
     if on_grid:
-        notes = quantised(notes, meter.tempo, written.prompt_seconds or written.join / rate)
+        line, prompt_seconds = written.take.prompt.line, written.prompt_seconds or written.join / rate
+        notes = quantised(notes, meter.tempo, prompt_seconds - (line or 0.0), movable=line is None)
     _write(path.with_suffix(".mid"), to_midi(notes, meter or Meter(), written.join / rate))
     return on_grid
 

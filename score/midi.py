@@ -73,6 +73,11 @@ def read_midi(blob: bytes) -> Performance:
     end = max((tick for tick, _, m in events if m.type in ("note_on", "note_off")), default=0)
     out.first = Beat(_at(tempi, 0, DEFAULT_TEMPO), _at(meters, 0, DEFAULT_METER))
     out.last = Beat(_at(tempi, end, DEFAULT_TEMPO), _at(meters, end, DEFAULT_METER))
+    if file.ticks_per_beat > 0:  # bars are counted from the last time signature on
+        numerator, denominator = out.last.time_signature
+        bar = (numerator or 1) * 4 / denominator * file.ticks_per_beat
+        rest = -(end - max((tick for tick, _ in meters if tick <= end), default=0)) % bar
+        out.line = seconds(end) + rest / file.ticks_per_beat * 60 / out.last.tempo
     return out
 
 

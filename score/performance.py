@@ -67,13 +67,15 @@ class Beat:
 
 @dataclass(slots=True)
 class Performance:
-    """A score as it is played; ``first`` and ``last`` are the beat at its beginning and at its end."""
+    """A score as it is played; ``first`` and ``last`` are the beat at its beginning and at its end, ``line`` is where
+    its last bar ends, in seconds: there the next one would begin."""
 
     notes: list[Note]
     instruments: list[Instrument]
     changes: list[Change] = field(default_factory=list)
     first: Beat = Beat()
     last: Beat = Beat()
+    line: float = 0.0
 
     @property
     def end(self) -> float:

@@ -86,6 +86,7 @@ def perform(sheet: Sheet) -> Performance:
     check_length(out.end)
     out.first = Beat(clock.first, played[0][0].meter)
     out.last = Beat(clock.last, played[-1][0].meter)
+    out.line = clock.seconds(total)
     return out
 
 

@@ -163,6 +163,7 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
         meter = None if prompt.meter is None else dataclasses.astuple(prompt.meter)
         numbers = {field.name: getattr(one, field.name) for field in dataclasses.fields(one) if field.name != "take"}
         result = {"file": one.take.path.name, "written": numbers, "meter": meter, "name": prompt.name}
+        result["line"] = prompt.line
         results.append({**result, "download": download_name(take_name(job, k))})
     n_written = min(one.n_samples for one in written)
     live["n_samples"] = n_written
@@ -190,7 +191,7 @@ def render(folder: Path, index: int, form: str) -> dict:
 
     result = json.loads((folder / "results.json").read_text())[index]
     meter = None if result["meter"] is None else Meter(*result["meter"])
-    take = Take(folder / result["file"], Prompt(result["name"], None, meter), None, 0.0)
+    take = Take(folder / result["file"], Prompt(result["name"], None, meter, line=result["line"]), None, 0.0)
     written = Written(take, **result["written"])
     path = take.path.with_suffix(f".{form}")
     if not path.exists() and form == "flac":

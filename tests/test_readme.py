@@ -8,8 +8,10 @@ import subprocess
 import sys
 import urllib.request
 
+import numpy as np
 import pytest
 import regex
+import soundfile
 
 from conftest import ROOT, TINY, free_port, wait_for
 from prompt import general_midi
@@ -147,6 +149,24 @@ def test_options_are_those_of_the_scripts():
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
         options = set(regex.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
         assert set(regex.findall(r"--[a-z][a-z-]+", section)) == options
+
+
+def test_the_phrase_of_the_commands():
+    """Ten seconds, mono, Vorbis, below 200 kB; it begins at once (0.1 s within 6 dB of the loudest) and ends while
+    it sounds (within 20 dB)."""
+    path = ROOT / "demo" / "phrase.ogg"
+    info, (waveform, rate) = soundfile.info(path), soundfile.read(path)
+    assert (info.samplerate, info.channels, info.subtype) == (22050, 1, "VORBIS") and path.stat().st_size < 200_000
+    assert len(waveform) == 10 * rate
+    levels = 20 * np.log10(np.sqrt(np.square(waveform.reshape(100, -1)).mean(1)))
+    assert levels[0] > levels.max() - 6 and levels[-1] > levels.max() - 20
+
+
+def test_what_the_commands_read_is_in_the_clone():
+    """But for ``recordings``, the model that a command before has made, and somebody's soundfont."""
+    for command in commands():
+        for name in regex.findall(r"(?<=\s)\S+\.(?:ogg|flac|wav|musicxml|mid)(?=\s|$)", command.partition(" -o ")[0]):
+            assert (ROOT / name).exists() and "recordings" not in name, command
 
 
 def test_the_file_tree_is_complete():

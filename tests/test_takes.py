@@ -263,11 +263,51 @@ def test_notes_beside_the_sound(tiny_run, clip, tmp_path):
     length = soundfile.info(tmp_path / "a.wav").duration
     notes = [note for instrument in song.instruments for note in instrument.notes]
     assert all(length - 3.6 - 0.05 <= note.start < note.end <= length + 0.15 for note in notes)
-    sixteenths = [note.start * 150 / 15 for note in notes]  # of the clip, whose bars begin with the file
-    assert np.allclose(sixteenths, np.round(sixteenths), atol=0.02)
+
+
+def test_notes_lie_on_the_sixteenths_of_the_prompts_bars(tmp_path):
+    """Eighths by piano at 100, played 40 ms late behind a prompt of four bars and a sixteenth: all on the lines of the
+    prompt's bars (2 ms: a MIDI file has ticks), with and without the prompt; raw, they are where they are heard. The
+    tempo is in the file."""
+    pytest.importorskip("onnxruntime", reason="the transcription needs onnxruntime (requirements-metrics.txt)")
+    from meter import Meter
+    from prompt import Prompt, load
+    from takes import Take, Written, write_midi
+    from transcription import Transcriber
+
+    sixteenth, rate, transcriber = 0.15, 22050, Transcriber()
+    song, piano = pretty_midi.PrettyMIDI(initial_tempo=100), pretty_midi.Instrument(0)
+    pitches = (60, 64, 67, 72, 71, 67, 62, 65)
+    for i, pitch in enumerate(pitches):
+        piano.notes.append(pretty_midi.Note(90, pitch, 0.04 + 2 * i * sixteenth, 0.04 + (2 * i + 2) * sixteenth))
+    song.instruments.append(piano)
+    song.write(str(tmp_path / "eighths.mid"))
+    played = load(tmp_path / "eighths.mid", rate).waveform
+    n_prompt = round(65 * sixteenth * rate)
+
+    def notes(name, with_prompt, raw):
+        path, join = tmp_path / name, n_prompt if with_prompt else 0
+        soundfile.write(path, np.concatenate([np.zeros(join), played]), rate)
+        take = Take(path, Prompt("a", None, Meter(100, 4, 4), True, 4 * 2.4), None, 0.0)
+        written = Written(take, join + len(played), len(played), join, n_prompt / rate)
+        assert write_midi(written, transcriber, raw) == (not raw)
+        made = pretty_midi.PrettyMIDI(str(path.with_suffix(".mid")))
+        assert made.get_tempo_changes()[1][0] == pytest.approx(100, rel=1e-4)
+        return [(n.start + (0 if with_prompt else n_prompt / rate), n.pitch) for n in made.instruments[0].notes]
+
+    for with_prompt in (True, False):
+        placed = notes("a.wav", with_prompt, False)
+        starts = np.array([start for start, _ in placed]) / sixteenth
+        assert np.abs(starts - np.round(starts)).max() < 0.002 / sixteenth
+        assert {(round(start / sixteenth), pitch) for start, pitch in placed} >= {
+            (65 + 2 * i, pitch) for i, pitch in enumerate(pitches)
+        }
+    heard = np.array([start for start, _ in notes("b.wav", True, True)]) / sixteenth
+    assert np.abs(heard - np.round(heard)).max() > 0.02 / sixteenth
 
 
 def test_notes_without_a_tempo_are_where_they_are_heard(tiny_run, tone, tmp_path):
+    """A line says so, where they are asked for on the grid."""
     pytest.importorskip("onnxruntime", reason="the transcription needs onnxruntime (requirements-metrics.txt)")
     result = predict(tiny_run, tone, "-o", tmp_path / "a.wav", "--seconds", 1, "--midi")
     assert "a.mid: not on a grid, since no tempo is known; give it by --tempo" in result.stderr
