@@ -90,14 +90,19 @@ class Corpus:
         """Median RMS of the recordings, full scale 1."""
         return float(np.median([r.rms for r in self.recordings]))
 
+    @property
+    def sha256(self) -> str:
+        """Of the names and contents of the recordings: the same corpus has the same."""
+        lines = "\n".join(f"{r.name}\t{r.sha256}" for r in self.recordings)
+        return hashlib.sha256(os.fsencode(lines)).hexdigest()
+
     def report(self) -> dict:
-        """What was read and what was not, as plain JSON values; ``sha256`` of all names and contents."""
-        names = os.fsencode("\n".join(f"{r.name}\t{r.sha256}" for r in self.recordings))
+        """What was read and what was not, as plain JSON values."""
         return {
             "sample_rate": self.sample_rate,
             "n_recordings": len(self.recordings),
             "seconds": round(self.seconds, 3),
-            "sha256": hashlib.sha256(names).hexdigest(),
+            "sha256": self.sha256,
             "level_dbfs": round(20 * float(np.log10(self.level)), 2),
             "recordings": [{"file": r.name, "seconds": r.n_samples / self.sample_rate} for r in self.recordings],
             "unusable": list(self.problems),

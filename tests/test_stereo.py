@@ -111,10 +111,11 @@ def test_transposed_frames_are_cut_and_filled_in_each_channel(stereo):
     features, mask = trainer._features(batch)
     assert features.shape == (20, 9, 514) and mask.shape == (20, 9) and len(batch["waveforms"]) > 2
     first = 0
-    for waveform, (framing, n_rows) in zip(batch["waveforms"], trainer.dataset.framings, strict=True):
+    rows = zip(batch["waveforms"], batch["hop_lengths"], trainer.dataset.framings, strict=True)
+    for waveform, hop, (framing, n_rows) in rows:
         alone = Featurizer(dataclasses.replace(framing, channels=1))
         for channel in (0, 1):
-            own = alone.log_magnitude(waveform[:, channel])[..., :257]
+            own = alone.log_magnitude(waveform[:, channel], hop_length=hop)[..., :257]
             got = features[first : first + n_rows, :, 257 * channel : 257 * (channel + 1)]
             assert torch.equal(got[..., : own.shape[-1]], own)
             assert torch.equal(got[..., own.shape[-1] :], own[..., -1:].expand_as(got[..., own.shape[-1] :]))
