@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from bench import table
-from errors import exit_status
+from errors import UserError, exit_status
 
 TEMPOS = 66, 84, 100, 116  # quarters a minute
 INSTRUMENTS = {"piano": 0, "organ": 19}  # programs of General MIDI
@@ -32,12 +32,17 @@ HEADER = (
 )
 
 
-def played(n: int, seconds: float) -> list[tuple]:
+def played(n: int, seconds: float, sample_rate: int) -> list[tuple]:
     """n chorales from the end of the corpus for each instrument and tempo, that last for ``seconds``.
+
+    Args:
+        sample_rate: Hz, that they are resampled to.
 
     Returns:
         ``(instrument, quarters a minute, waveform [n_samples])`` each
     """
+    import soxr
+
     from demo.chorales import SAMPLE_RATE, chorales, play
 
     paths, rows = iter(reversed(chorales())), []
@@ -47,7 +52,8 @@ def played(n: int, seconds: float) -> list[tuple]:
             while found < n:
                 waveform = play(next(paths), quarters_per_minute, program)
                 if waveform is not None and len(waveform) >= seconds * SAMPLE_RATE:
-                    rows.append((instrument, quarters_per_minute, waveform[: round(seconds * SAMPLE_RATE)]))
+                    waveform = soxr.resample(waveform, SAMPLE_RATE, sample_rate)[: round(seconds * sample_rate)]
+                    rows.append((instrument, quarters_per_minute, waveform))
                     found += 1
     return rows
 
@@ -99,17 +105,16 @@ def measure(metadata: Path, per_cell: int, seconds: float, seed: int, threads: i
     import soundfile
     import torch
 
-    from demo.chorales import SAMPLE_RATE
     from predictor import Predictor, rejoin
     from transcription import Transcriber
 
     transcriber = Transcriber()
     torch.set_num_threads(threads)
     predictor = Predictor.load(metadata)
-    rate, n_prompt = predictor.config.featurizer.sample_rate, round(PROMPT_SECONDS * SAMPLE_RATE)
-    if rate != SAMPLE_RATE or predictor.config.featurizer.channels != 1:
-        raise ValueError(f"a mono model at {SAMPLE_RATE} Hz is measured, as the demo trains it")
-    pieces = played(per_cell, PROMPT_SECONDS + seconds)
+    if predictor.config.featurizer.channels != 1:
+        raise UserError(f"{metadata}: is of a stereo model; give one of a mono model")
+    rate = predictor.config.featurizer.sample_rate
+    n_prompt, pieces = round(PROMPT_SECONDS * rate), played(per_cell, PROMPT_SECONDS + seconds, rate)
     prompts = [predictor.in_voice(torch.from_numpy(piece[:n_prompt])) for _, _, piece in pieces]
     n_frames = round(seconds * predictor.config.featurizer.frame_rate) + 1
     rows = {"real, what follows": [piece[n_prompt:] for _, _, piece in pieces]}
@@ -134,7 +139,7 @@ def measure(metadata: Path, per_cell: int, seconds: float, seed: int, threads: i
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="bench.tempo", description=__doc__.splitlines()[0])
-    parser.add_argument("metadata", type=Path, metavar="M.json", help="a trained state, mono at 22.05 kHz")
+    parser.add_argument("metadata", type=Path, metavar="M.json", help="a trained state, mono")
     parser.add_argument(
         "--each", type=int, default=2, metavar="N", help="chorales of a tempo by an instrument (default: 2)"
     )

@@ -180,7 +180,7 @@ def test_any_number_of_channels_becomes_two(tmp_path):
 
 
 def test_windows_have_two_channels(stereo):
-    config = tiny_config(featurizer__channels=2, training__transpose=0.0, training__gain_db=0.0)
+    config = tiny_config(featurizer__channels=2, training__transpose=0.0, training__stretch=0.0, training__gain_db=0.0)
     item = AudioDataset(split(stereo, 0)[0], config.featurizer, config.training)[5]
     assert item["waveforms"][0].shape == (4, 2, 8 * 128 + 512)
 

@@ -22,9 +22,11 @@ def featurizer():
 
 
 @pytest.fixture(scope="module")
-def played():
-    """Six seconds of the bundled score, dry."""
-    return torch.from_numpy(load_prompt(PROMPT, RATE)[: 6 * RATE])
+def played(tmp_path_factory):
+    """Six seconds of the bundled score, dry, by a choir: a piano's treble is silent."""
+    path = tmp_path_factory.mktemp("choir") / "choir.musicxml"
+    path.write_text(PROMPT.read_text().replace("<midi-program>1<", "<midi-program>53<"))
+    return torch.from_numpy(load_prompt(path, RATE)[: 6 * RATE])
 
 
 @pytest.fixture(scope="module")
