@@ -19,7 +19,7 @@ NOTHING_YET = "Press Continue: without a file or chords, the eight bars of a cho
 EXAMPLE_MODEL = "chorales"  # the run that comes with nextframe
 # What the form says for each; the rest of it is as it was at first. Without chords, the bundled chorale goes on.
 EXAMPLES = {
-    "Bach chorale": {"seed": 4},
+    "Bach chorale": {"seed": 2},
     "Jazz by piano": {"chords": "Dm7 | G7 | Cmaj7 | A7", "tempo": 84, "instrument": "piano"},
     "Minor by organ": {"chords": "i | iv | V7 | i", "key": "D minor", "tempo": 84, "instrument": "church organ"},
 }

@@ -7,6 +7,7 @@ import html
 import gradio as gr
 import pandas as pd
 
+from errors import count
 from run_log import duration
 from studio.player import preview_tracks, value
 from studio.runs import Run
@@ -38,10 +39,11 @@ def run_html(run: Run) -> str:
     if run.preset:
         rows.append(("preset", run.preset))
     if "seconds" in corpus:
-        rows.append(("corpus", f"{corpus.get('n_recordings', 0)} recordings, {corpus['seconds'] / 60:.1f} min"))
-        rows.append(("held out", f"{corpus.get('n_held_out', 0)} recordings"))
+        n, n_held_out = corpus.get("n_recordings", 0), corpus.get("n_held_out", 0)
+        rows.append(("corpus", f"{count(n, 'recording')}, {corpus['seconds'] / 60:.1f} min"))
+        rows.append(("held out", count(n_held_out, "recording")))
         if corpus["n_problems"]:
-            rows.append(("not used", f"{corpus['n_problems']} files"))
+            rows.append(("not used", count(corpus["n_problems"], "file")))
         rows.append(("sample rate", f"{corpus.get('sample_rate', 0):,} Hz"))
     listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in rows)
     trouble = f'<p class="trouble">{html.escape(run.trouble)}</p>' if run.trouble else ""
