@@ -203,7 +203,7 @@ class Session:
                 if time.monotonic() - last_log >= 2 or self.n_steps == 1:
                     result["loss"] = sum(losses) / len(losses)
                     self.log_step(result)
-                    losses, last_log = losses[-20:] if self.n_steps == 1 else [], time.monotonic()
+                    losses, last_log = [], time.monotonic()
                 if self.step_seconds - last_save >= next_save and not self.finished() and not self.stop_signal:
                     self.save(final=False)
                     last_save, next_save = self.step_seconds, self.budget.save_interval(self.arguments.save_every)

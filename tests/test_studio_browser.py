@@ -255,7 +255,7 @@ def test_a_phone_goes_to_the_player(browser, address):
 
 def test_an_example_sounds_with_one_click(browser, address):
     with visit(browser, address) as page:
-        named = ("Chorale BWV 66.6, seed 4", "Dm7 | G7 | Cmaj7 | A7, seed 0", "i | iv | V7 | i, seed 0")
+        named = ("Chorale BWV 66.6, seed 2", "Dm7 | G7 | Cmaj7 | A7, seed 0", "i | iv | V7 | i, seed 0")
         for i, name in enumerate(named):
             page.fill("#continue-seed input", "77")  # an example is the same whatever stood there
             before = page.evaluate(NEWEST) if i else ""
