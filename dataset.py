@@ -78,18 +78,22 @@ class AudioDataset(Dataset):
     music.
 
     Args:
-        pulse: whether items have it. It is found when a stretch of a recording is first drawn, and kept.
+        pulses: where the pulse of each stretch of a recording is kept once it has been drawn, by the recording's name
+            and the number of the stretch; datasets of one corpus may share it. None: items have no pulse.
     """
 
     def __init__(
-        self, segments: list[Segment], featurizer: FeaturizerConfig, training: TrainingConfig, pulse: bool = False
+        self,
+        segments: list[Segment],
+        featurizer: FeaturizerConfig,
+        training: TrainingConfig,
+        pulses: dict[tuple[str, int], Pulse] | None = None,
     ):
-        self.segments = segments
-        self.training = training
+        self.segments, self.training = segments, training
         self.framings = transposed_framings(featurizer, training.transpose, training.batch_size)
         if training.stretch:
             self.framings = [(f, n) for f, rows in self.framings for n in parts(rows, STRETCHED_ROWS)]
-        self.pulses: dict[tuple[str, int], Pulse] | None = {} if pulse else None
+        self.pulses = pulses
         sizes = np.array([s.n_samples for s in segments], dtype=np.float64)
         self.cumulative = np.cumsum(sizes / sizes.sum())
 

@@ -206,10 +206,23 @@ def movement(waveform, sample_rate: int) -> dict:
     }
 
 
-def _flux(power: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Half-wave-rectified rise of the mel spectrum in dB per band; 0 in the first frame. Shape: ``[n_frames]``"""
-    decibels = 10 * np.log10((power @ mel_filters(power.shape[1], sample_rate)).clip(min=FLOOR))
+def mel_decibels(power: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Shape: power ``[n_frames, n_bins]`` of :func:`power_frames` -> dB ``[n_frames, N_MELS]``"""
+    return 10 * np.log10((power @ mel_filters(power.shape[1], sample_rate)).clip(min=FLOOR))
+
+
+def rise(decibels: np.ndarray) -> np.ndarray:
+    """Half-wave-rectified difference to the frame before, dB per band; 0 in the first frame.
+
+    Shape:
+        ``[n_frames, n_bands]`` -> float64 ``[n_frames]``
+    """
     return np.pad(np.diff(decibels, axis=0).clip(min=0).mean(1), (1, 0)).astype(np.float64)
+
+
+def _flux(power: np.ndarray, sample_rate: int) -> np.ndarray:
+    """:func:`rise` of the mel spectrum. Shape: ``[n_frames, n_bins]`` -> ``[n_frames]``"""
+    return rise(mel_decibels(power, sample_rate))
 
 
 def _second_slices(n_samples: int, n_bins: int, sample_rate: int) -> list[slice]:

@@ -48,7 +48,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     add("--key", metavar="KEY", help='of Roman numerals, e.g. "D minor"')
     add("--instrument", metavar="NAME", help="General MIDI's, that plays --chords (default: piano)")
     add(
-        "--tempo", type=float, metavar="T", help="quarters a minute, of --chords and of the bars (default: the score's)"
+        "--tempo",
+        type=float,
+        metavar="T",
+        help="quarters a minute of --chords, bars and the continuation's beat (default: the score's)",
     )
     add("--meter", metavar="N/M", help="time signature, as --tempo (default: the score's, or 4/4)")
     add(

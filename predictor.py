@@ -252,6 +252,9 @@ class Predictor:
             -> complex64 ``[B, 2]`` each
         """
         framing, pulses, turns = self.config.featurizer, [], []
+        if not self.config.model.pulse:  # nobody asks for it
+            none = torch.zeros(len(prompts), 2, dtype=torch.complex64, device=self.device)
+            return none, none + 1
         for prompt, tempo in zip(prompts, tempos or [None] * len(prompts), strict=True):
             mono = prompt.cpu().numpy() if prompt.dim() == 1 else prompt.mean(0).cpu().numpy()
             pulse = last_pulse(mono, framing.sample_rate, tempo)

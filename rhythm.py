@@ -8,13 +8,12 @@ are around a moment, and turning ``z`` by the beat's frequency goes on with it b
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from metrics import FLOOR, mel_filters, power_frames, window_samples
+from metrics import mel_decibels, power_frames, rise, window_samples
 
 HOP_SECONDS = 0.01  # of the onset strength
 MEAN_SECONDS = 0.5  # around a moment, over which the mean flux is taken
@@ -47,9 +46,8 @@ def onset_strength(waveform, sample_rate: int, hop_seconds: float = HOP_SECONDS)
     n_fft = window_samples(sample_rate)
     for first in range(0, max(1, len(waveform) - n_fft + 1), BLOCK * hop):  # an hour's spectra need not fit in memory
         power = power_frames(waveform[first : first + (BLOCK - 1) * hop + n_fft], sample_rate, hop_seconds)
-        decibels.append(10 * np.log10((power @ mel_filters(power.shape[1], sample_rate)).clip(min=FLOOR)))
-    decibels = np.concatenate(decibels)
-    flux = np.pad(np.diff(decibels, axis=0).clip(min=0).mean(1), (1, 0)).astype(np.float64)
+        decibels.append(mel_decibels(power, sample_rate))
+    flux = rise(np.concatenate(decibels))
     around = uniform_filter1d(flux, max(3, round(MEAN_SECONDS / hop_seconds)), mode="nearest")
     return (flux - around).clip(min=0)
 
@@ -208,15 +206,9 @@ def _strongest(segments: np.ndarray, moments: np.ndarray, frequencies: np.ndarra
     Shape:
         segments ``[n, m]``, moments ``[m]`` s, frequencies ``[k]`` Hz -> ``[n]`` Hz, complex ``[n, 2]``
     """
-    kernel = _kernel(moments.tobytes(), frequencies.tobytes())
+    # Complex exponentials at each frequency, then at its double.
+    kernel = np.exp(-2j * math.pi * moments[:, None] * np.concatenate([frequencies, 2 * frequencies]))
     z = (segments @ kernel).reshape(len(segments), 2, len(frequencies))
     z = z / segments.sum(1).clip(min=1e-9)[:, None, None]
     best = np.abs(z).sum(1).argmax(1)
     return frequencies[best], z[np.arange(len(segments)), :, best]
-
-
-@functools.lru_cache(maxsize=2)
-def _kernel(moments: bytes, frequencies: bytes) -> np.ndarray:
-    """Complex exponentials at each frequency, then at its double. Shape: -> ``[m, 2 * k]``"""
-    moments, frequencies = np.frombuffer(moments), np.frombuffer(frequencies)
-    return np.exp(-2j * math.pi * moments[:, None] * np.concatenate([frequencies, 2 * frequencies]))

@@ -47,7 +47,7 @@ class Trainer:
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
         self.interruptible = False  # in the part of a step that can be undone
         self.decay = None  # dB/s, see voice.fastest
-        self.dataset = AudioDataset(segments, config.featurizer, config.training, config.model.pulse)
+        self.dataset = AudioDataset(segments, config.featurizer, config.training, {} if config.model.pulse else None)
         self.featurizers = [Featurizer(framing, device) for framing, _ in self.dataset.framings]
         self.featurizer = self.featurizers[0]  # the untransposed one
         torch.manual_seed(config.training.seed)
@@ -215,8 +215,7 @@ class Trainer:
         if not segments:
             return float("nan")
         training = dataclasses.replace(self.config.training, transpose=0.0, stretch=0.0)
-        dataset = AudioDataset(segments, self.config.featurizer, training, self.config.model.pulse)
-        dataset.pulses = self.dataset.pulses  # found once for all saves
+        dataset = AudioDataset(segments, self.config.featurizer, training, self.dataset.pulses)
         carry, self.carry = self.carry, None
         every = self.config.training.windows_per_episode
         try:

@@ -36,7 +36,7 @@ def test_order_is_a_function_of_seed_and_step(corpus):
 def test_windows_of_an_episode_follow_each_other(corpus):
     config = tiny_config(training__gain_db=0.0, training__batch_size=20, training__transpose=1.0)
     training, _ = split(corpus, 0.1)
-    dataset = AudioDataset(training, config.featurizer, config.training, pulse=True)
+    dataset = AudioDataset(training, config.featurizer, config.training, pulses={})
     assert len(dataset.framings) > 2
     for step in range(6):
         now, then = dataset[step], dataset[step + 1]
@@ -59,7 +59,7 @@ def turned(item, n):
 def test_stretched_sequences_are_faster_and_slower_music(corpus):
     """Hops of an episode differ by part, within the share that was asked for; the beat turns with them."""
     config = tiny_config(training__batch_size=20, training__transpose=0.0, training__stretch=0.2)
-    dataset = AudioDataset(split(corpus, 0.1)[0], config.featurizer, config.training, pulse=True)
+    dataset = AudioDataset(split(corpus, 0.1)[0], config.featurizer, config.training, pulses={})
     assert [n for _, n in dataset.framings] == [5, 5, 5, 5]
     hops = np.array([dataset[3 * episode]["hop_lengths"] for episode in range(50)])
     assert hops.min() >= 128 / 1.2 - 0.5 and hops.max() <= 128 * 1.2 + 0.5
@@ -78,7 +78,7 @@ def test_the_pulse_of_stretched_sequences_is_the_beat_of_their_music(tmp_path):
     soundfile.write(tmp_path / "clicks.wav", clicks, RATE)
     config = tiny_config(training__batch_size=20, training__transpose=0.0, training__stretch=0.2)
     segments = split(open_corpus(tmp_path, tmp_path / "store", RATE), 0.0)[0]
-    item = AudioDataset(segments, config.featurizer, config.training, pulse=True)[0]
+    item = AudioDataset(segments, config.featurizer, config.training, pulses={})[0]
     z = torch.view_as_complex(item["pulse"].unflatten(-1, (2, 2)))[:, :, 0]
     beats = (z[:, 1:] / z[:, :-1]).angle().median(1).values.numpy() / (2 * np.pi)
     hops = np.repeat(item["hop_lengths"], 5)
@@ -96,7 +96,7 @@ def test_the_pulse_is_found_by_stretches_as_in_the_whole(recordings, tmp_path):
     """Of a real chorale, away from its ends: within 0.05 where the beat found is the same one (all but a few
     moments, whose two best beats are equally strong)."""
     (training,) = split(open_corpus(recordings, tmp_path, RATE, include="bwv1"), 0.0)[0][:1]
-    dataset = AudioDataset([training], FeaturizerConfig(RATE, 512, 128), tiny_config().training, pulse=True)
+    dataset = AudioDataset([training], FeaturizerConfig(RATE, 512, 128), tiny_config().training, pulses={})
     times = np.arange(20.0, 40.0, 0.1)
     whole = track_pulse(training.recording.read(0, training.recording.n_samples), RATE).at(times)
     assert np.median(np.abs(dataset._pulse(training.recording, times) - whole)) < 0.05
