@@ -78,7 +78,7 @@ def midi_file(kind: int) -> bytes:
 
 def mutate(kind: str, blob: bytes, random: random.Random) -> bytes:
     """One to three changes; few of them break XML itself, which its parser finds at once."""
-    changes = [_bytes] if kind == "midi" else [_number, _element, _attribute] * 6 + [_bytes]
+    changes = [change_bytes] if kind == "midi" else [_number, _element, _attribute] * 6 + [change_bytes]
     for _ in range(random.choice([1, 1, 2, 3])):
         blob = random.choice(changes)(blob, random)
     if kind == "xml" and random.random() < 0.1:
@@ -86,11 +86,11 @@ def mutate(kind: str, blob: bytes, random: random.Random) -> bytes:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("score.xml", blob)
         blob = buffer.getvalue()
-        blob = _bytes(blob, random) if random.random() < 0.7 else blob
+        blob = change_bytes(blob, random) if random.random() < 0.7 else blob
     return blob
 
 
-def _bytes(blob: bytes, random) -> bytes:
+def change_bytes(blob: bytes, random) -> bytes:
     """Bytes flipped, cut out, doubled, or the end cut off."""
     if not blob:
         return blob

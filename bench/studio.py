@@ -21,12 +21,14 @@ CHORDS = "Dm7 | G7 | Cmaj7 | A7"
 
 
 @contextlib.contextmanager
-def studio(metadata: Path):
-    """A studio at a free port: its address and process."""
+def studio(metadata: Path, log=None, **environment: str):
+    """A studio at a free port: its address and process. What it says on stderr goes to the file ``log``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = start("-m", "studio", "--metadata", metadata, "--port", port)
+    process = start(
+        "-m", "studio", "--metadata", metadata, "--port", port, stderr=log, env={**os.environ, **environment}
+    )
     address = f"http://127.0.0.1:{port}"
 
     def answers():

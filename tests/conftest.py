@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import io
 import os
 import signal
 import socket
@@ -54,9 +55,16 @@ def tiny_arguments() -> list[str]:
     return [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
 
 
-def run(*arguments, cwd=ROOT, timeout=300, **keywords) -> subprocess.CompletedProcess:
-    """Run Python on ``arguments``; scripts are found from any folder."""
+def run(*arguments, cwd=ROOT, timeout=300, process=False, **keywords) -> subprocess.CompletedProcess:
+    """Call a command line: train.py and predict.py in this process, since a start of Python with PyTorch costs seconds.
+
+    Args:
+        process: in a process of its own, where that is what is tested; so is everything that needs one (``keywords``
+            of :func:`subprocess.run`, and other programs).
+    """
     first, *rest = (str(a) for a in arguments)
+    if first in SCRIPTS and not process and not keywords:
+        return call(SCRIPTS[first], first, rest, cwd)
     first = str(ROOT / first) if first.endswith(".py") else first
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **keywords.pop("env", {})}
     return subprocess.run(
@@ -68,6 +76,35 @@ def run(*arguments, cwd=ROOT, timeout=300, **keywords) -> subprocess.CompletedPr
         env=environment,
         **keywords,
     )
+
+
+SCRIPTS = {"train.py": "train", "predict.py": "predict"}
+
+
+def call(module: str, name: str, words: list[str], cwd=ROOT) -> subprocess.CompletedProcess:
+    """``main(words)`` of a script, with what it would leave to the end of its process put back: standard streams,
+    the folder, handlers of signals, the environment, threads."""
+    import importlib
+
+    import torch
+
+    main = importlib.import_module(module).main
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    environment, threads = dict(os.environ), torch.get_num_threads()
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    try:
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main(words)
+    except SystemExit as end:  # of argparse
+        status = end.code
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.set_num_threads(threads)
+    texts = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return subprocess.CompletedProcess([name, *words], status, *texts)
 
 
 def train(recordings, metadata, *arguments, **keywords):
