@@ -65,7 +65,7 @@ $(VENV)/installed-browser: $(VENV)/installed-studio requirements-browser.txt
 	touch $@
 
 test: $(VENV)/installed-metrics $(VENV)/installed-browser
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

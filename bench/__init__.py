@@ -16,6 +16,18 @@ def table(rows: list[tuple], header: tuple):
         print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
 
 
+def add_overrides(parser):
+    """``--set KEY=VALUE`` as of train.py."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="as of train.py"
+    )
+
+
+def override_words(overrides: list[str]) -> list[str]:
+    """The same for train.py's command line."""
+    return [word for value in overrides for word in ("--set", value)]
+
+
 def start(*arguments, **keywords) -> subprocess.Popen:
     """A script of the project, in the background."""
     return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, **keywords)

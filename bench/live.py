@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from bench import ROOT, resident_megabytes, start, table, wait_until
+from bench import ROOT, add_overrides, override_words, resident_megabytes, start, table, wait_until
 
 
 def main():
@@ -18,6 +18,8 @@ def main():
     parser.add_argument("--preset", default="small", help="of the training")
     parser.add_argument("--prompts", type=int, default=5, help="how often predict.py is asked")
     parser.add_argument("--after", type=float, default=20.0, help="seconds of training after that")
+    parser.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS", help="as of train.py")
+    add_overrides(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as ending:
         metadata, log, peak = Path(scratch) / "live.json", Path(scratch) / "log", [0.0]
@@ -25,7 +27,8 @@ def main():
         recordings = arguments.recordings.resolve()
         with open(log, "w") as stream:
             command = ["train.py", recordings, "--metadata", metadata, "--minutes", 1000]
-            trainer = start(*command, "--preset", arguments.preset, stderr=stream)
+            command += ["--preset", arguments.preset, "--save-every", arguments.save_every]
+            trainer = start(*command, *override_words(arguments.overrides), stderr=stream)
         ending.callback(trainer.wait)
         ending.callback(trainer.terminate)
 

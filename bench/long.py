@@ -33,12 +33,12 @@ def measure(metadata: Path, *options) -> tuple[float, float]:
 def main():
     parser = argparse.ArgumentParser(prog="bench.long", description=__doc__)
     parser.add_argument("--metadata", type=Path, default=ROOT / "metadata" / "chorales.json")
-    parser.add_argument("--minutes", type=float, default=30, help="of the long continuation")
+    parser.add_argument("--minutes", type=float, nargs=2, default=[1, 30], help="of a short and a long continuation")
     parser.add_argument("--seconds", type=float, default=30, help="of each of several continuations")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rows = []
-    for minutes in (1, arguments.minutes):
+    for minutes in arguments.minutes:
         began = time.monotonic()
         peak, seconds = measure(arguments.metadata, "--seconds", 60 * minutes)
         rows.append((f"{minutes:g} min", f"{peak:.0f} MB", f"{seconds:.0f} s", f"{time.monotonic() - began:.0f} s"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bench import resident_megabytes, start, table, wait_until
+from bench import add_overrides, override_words, resident_megabytes, start, table, wait_until
 
 RATE = 22050
 
@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--hours", type=float, nargs=2, default=[1, 20], help="of recordings, few and many")
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--preset", default="small", help="of the training")
+    add_overrides(parser)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -40,6 +41,7 @@ def main():
             log = Path(scratch) / "log"
             with open(log, "w") as stream:
                 options = ["--preset", arguments.preset, "--steps", arguments.steps, "--save-every", 30]
+                options += override_words(arguments.overrides)
                 process = start("train.py", folder, "--metadata", metadata, *options, stderr=stream)
                 peaks = {"decoding": 0.0, "training": 0.0}
 

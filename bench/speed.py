@@ -10,8 +10,8 @@ from pathlib import Path
 import soundfile
 import torch
 
-from bench import ROOT, median_seconds, start, table
-from config import PRESETS
+from bench import ROOT, add_overrides, median_seconds, start, table
+from config import PRESETS, override
 from corpus import open_corpus
 from dataset import split
 from demo.chorales import write_chorales
@@ -25,26 +25,31 @@ def main():
     parser.add_argument("--rounds", type=int, default=7, help="alternations of the two presets")
     parser.add_argument("--seconds", type=float, default=10, help="of each rollout")
     parser.add_argument("--minutes", type=float, default=4, help="of chorales to train on")
+    parser.add_argument("--burst", type=float, default=2, metavar="SECONDS", help="of training in each alternation")
+    parser.add_argument("--repeats", type=int, default=5, help="of each rollout and of --help")
     parser.add_argument("--device", default="cpu")
+    add_overrides(parser)
     arguments = parser.parse_args()
+    configs = {name: override(PRESETS[name], arguments.overrides) for name in ("small", "original")}
     device = select_device(arguments.device)
     torch.set_num_threads(n_usable_cores())
     keep_freed_memory()
     print(f"{device}, {n_usable_cores()} threads, bf16 matrix units: {has_bf16_matrix_units(device)}\n")
     with tempfile.TemporaryDirectory() as scratch:
         write_chorales(Path(scratch) / "chorales", arguments.minutes)
-        corpus = open_corpus(Path(scratch) / "chorales", Path(scratch) / "store", 22050)
+        rate = configs["small"].featurizer.sample_rate
+        corpus = open_corpus(Path(scratch) / "chorales", Path(scratch) / "store", rate)
         trainers = {
-            name: Trainer(PRESETS[name], split(corpus, 0.1)[0], corpus.level, device) for name in ("small", "original")
+            name: Trainer(config, split(corpus, 0.1)[0], corpus.level, device) for name, config in configs.items()
         }
-        training_speed(trainers, arguments.rounds)
+        training_speed(trainers, arguments.rounds, arguments.burst)
         print()
-        rollout_speed(trainers, corpus, arguments.seconds)
+        rollout_speed(trainers, corpus, arguments.seconds, arguments.repeats)
     print()
-    first_word()
+    first_word(arguments.repeats)
 
 
-def training_speed(trainers: dict, n_rounds: int):
+def training_speed(trainers: dict, n_rounds: int, burst: float):
     speeds = {name: [] for name in trainers}
     for trainer in trainers.values():
         trainer.fit()
@@ -53,7 +58,7 @@ def training_speed(trainers: dict, n_rounds: int):
     for _ in range(n_rounds):
         for name, trainer in trainers.items():
             begin, first = time.perf_counter(), trainer.step
-            while time.perf_counter() - begin < 2:
+            while time.perf_counter() - begin < burst:
                 trainer.train_step()
             frames = (trainer.step - first) * trainer.frames_per_step / (time.perf_counter() - begin)
             speeds[name].append(frames / trainer.config.featurizer.frame_rate)
@@ -63,7 +68,7 @@ def training_speed(trainers: dict, n_rounds: int):
     table(rows, ("training", "audio-seconds per second"))
 
 
-def rollout_speed(trainers: dict, corpus, length: float):
+def rollout_speed(trainers: dict, corpus, length: float, repeats: int):
     """Prompt, rollout, phase and WAV of ``length`` new seconds, on one thread of the CPU."""
     torch.set_num_threads(1)
     prompt = torch.from_numpy(corpus.recordings[0].read(0, 3 * corpus.sample_rate)).unsqueeze(0)
@@ -78,17 +83,17 @@ def rollout_speed(trainers: dict, corpus, length: float):
                     soundfile.write(io.BytesIO(), waveform.numpy(), corpus.sample_rate, format="WAV", subtype="PCM_24")
 
             once()
-            seconds = median_seconds(once, 5)
+            seconds = median_seconds(once, repeats)
             rows.append((name, n_prompts, f"{length / seconds:.1f}", f"{n_prompts * length / seconds:.1f}"))
     table(rows, ("rollout, one thread, WAV included", "continuations", "times real time", "all together"))
 
 
-def first_word():
+def first_word(repeats: int):
     rows = []
     for script in ("train.py", "predict.py"):
-        seconds = median_seconds(lambda script=script: start(ROOT / script, "--help", stdout=-3).wait(), 5)
+        seconds = median_seconds(lambda script=script: start(ROOT / script, "--help", stdout=-3).wait(), repeats)
         rows.append((f"{script} --help", f"{seconds:.2f} s"))
-    table(rows, ("time to first word", "median of 5"))
+    table(rows, ("time to first word", f"median of {repeats}"))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,15 @@ TINY = {
 }
 
 
+# What takes longest comes first, so that both workers end at about the same time.
+HEAVY = ("test_studio_browser", "test_readme", "test_train", "test_session", "test_predict", "test_stereo", "test_deploy")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: i for i, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(HEAVY)))
+
+
 def pytest_configure():
     """Each worker of pytest-xdist has a core of its own: two threads of PyTorch that share a core with anything else
     wait for each other most of the time."""
