@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from score.performance import LeftOut
+
 
 @dataclass(slots=True, frozen=True)
 class Ornament:
@@ -97,17 +99,28 @@ class Direction:
 class Marks:
     """Where a measure leads, all parts together."""
 
-    forward: bool = False
-    backward: int = 0  # how often the section is played; 0: no repeat sign
+    forward: bool = False  # a repeat sign at its beginning
+    backward: bool = False  # and at its end
+    times: int = 0  # that the sign at its end has the section played; 0: it does not say
     after_jump: bool = False  # the repeat is taken after D.C. and D.S. too
-    ending: frozenset[int] = frozenset()
     segno: set[str] = field(default_factory=set)
     coda: set[str] = field(default_factory=set)
     to_coda: str | None = None
+    al_coda: bool = False  # these words, which belong to a D.C. or D.S. in the same measure, else they are "To Coda"
     da_capo: bool = False
     dal_segno: str | None = None
+    until: str = ""  # what the jump leads to by its words, "al fine" or "al coda": "fine", "coda" or neither
     fine: bool = False
     jump_passes: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Bracket:
+    """An ending: measures that are played in some passes through a section only."""
+
+    first: int
+    last: int
+    numbers: frozenset[int]  # the passes, from 1
 
 
 @dataclass(slots=True)
@@ -118,6 +131,7 @@ class Measure:
     meter: tuple[int, int] | None = None
     missing: Fraction = Fraction(0)  # of a bar, before a pickup
     marks: Marks = field(default_factory=Marks)
+    later: dict[Fraction, Marks] = field(default_factory=dict)  # from where a repeat sign stands in its middle
     chords: dict[int, list[Chord]] = field(default_factory=dict)
     directions: dict[int, list[Direction]] = field(default_factory=dict)
     harmonies: dict[int, list[tuple[Fraction, object]]] = field(default_factory=dict)
@@ -141,3 +155,5 @@ class Sheet:
 
     sounds: list[dict[str, Sound]]  # of each part, by id; the first is the part's own
     measures: list[Measure]
+    brackets: list[Bracket] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
