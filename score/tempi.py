@@ -135,7 +135,7 @@ def metronome(element, position: Fraction, out: list[Direction], left_out: LeftO
             units[-1] += _unit(child, child.find("beat-unit")) or 0
         elif child.tag == "per-minute":
             found = regex.search(_NUMBER, child.text or "")
-            figure = found[1] if found else ""
+            figure = found[1] if found and not (child.text or "").lstrip().startswith("-") else ""
     if len(units) == 2:
         out.append(Direction(position, "modulation", float(units[1] / units[0]), rank=2))
     elif units:
@@ -164,7 +164,7 @@ def _metronome_notes(element, position: Fraction, out: list[Direction], left_out
     side, scale = 0, Fraction(1)
     for child in element:
         if child.tag == "metronome-relation":
-            side = 1
+            side, scale = 1, Fraction(1)
         elif child.tag == "metronome-note":
             length = UNITS.get((child.findtext("metronome-type") or "").strip())
             if length is None:
