@@ -24,8 +24,8 @@ al alla alle a la le lo il to the and then e ed poi und et y go goto jump till t
 ende coda codetta segno sign senza con without with no non ohne mit sans avec rep reps repeat repeats repetition
 repetitions repetizione repetizioni ripetizione ripetizioni ripetere replica repliche ritornello ritornelli wiederholung
 wiederholungen reprise reprises from beginning start top dal capo volta volte time times only last first second third
-fourth final next seconda prima ultima terza ultimo on by bis zum zur zu signe jusqu au \u00e0 x if play take use after
-before ending endings end all optional opt ad lib libitum of s c or at for each every both chorus verse solo solos fade
+fourth final next seconda prima ultima terza ultimo on bis zum zur zu signe jusqu au \u00e0 x if play take use after
+before ending endings end all optional opt ad lib libitum or for each every both chorus verse solo solos fade
 out finale menuet menuett menuetto minuet minuetto scherzo trio marcia march gavotte gavotta polonaise valse waltz polka
 """
 _LANGUAGE = frozenset(_BESIDE.split())
@@ -90,7 +90,7 @@ def _kind(text: str) -> tuple[str, str] | None:
     kinds = ["".join(t.split()).replace(".", "") for t in tokens]
     known = _LANGUAGE | {"dc", "ds", "dss", "dacapo"}
     for token, kind in zip(tokens, kinds, strict=True):
-        plain = kind in known or token in _SEGNO + _CODA or kind[:1].isdigit()
+        plain = kind in known or token in _SEGNO + _CODA or regex.match(r"\d{1,2}(?!\d)", kind)
         if not (plain or regex.fullmatch(r"d[ae]l+a?(segno)?", kind) or regex.fullmatch(r"da\W{0,2}capo", token)):
             return None
     label = kinds[-1] if regex.fullmatch(r"[1-9]", kinds[-1]) and len(kinds) > 1 else ""

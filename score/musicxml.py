@@ -42,7 +42,7 @@ def read_sheet(root) -> Sheet:
     headers = {part.get("id", ""): part for part in root.iter("score-part")}
     names = {part.findtext("part-name", "").strip().lower() for part in headers.values()}
     sheet = Sheet([], [])
-    signs = Signs()
+    signs = Signs(sheet.left_out)
     for index, part in enumerate(root.findall("part")):
         header = headers.get(part.get("id", ""))
         sheet.sounds.append({"": Sound()} if header is None else sounds_of(header, names))

@@ -2,9 +2,9 @@
 
 A ``<measure-repeat>`` of *n* measures holds from its start to the measure of its stop, in which it does not count any
 more (a stop behind the start in one measure: that measure is under it). It is for one stave where it has a number, else
-for all. What stands under it is what the measure *n* before has; notes that are written there come first, and end a
-sign that nothing stops. A ``<beat-repeat>`` does the same with the beat before it (``slash-type``, else a beat of the
-meter), up to its stop or the end of the measure.
+for all. What stands under it is what the measure *n* before has; notes that are written there come first. A
+``<beat-repeat>`` does the same with the beat before it (``slash-type``, else a beat of the meter), up to its stop. Both
+end where notes are written. Under ``<slash>`` the player is to make something up: what is written is played.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import regex
 from score.performance import LeftOut
 from score.sheet import Chord
 
+SLASHES = "{n} measure{s} of slash notation without notes"
 NOTHING_BEFORE = "{n} percent sign{s} with nothing before"
 _BEATS = {"whole": 4, "half": 2, "quarter": 1, "eighth": Fraction(1, 2), "16th": Fraction(1, 4), "32nd": Fraction(1, 8)}
 
@@ -26,7 +27,8 @@ class _Sign:
     """A sign for one stave (empty: for all)."""
 
     staff: str
-    measures: int  # that it goes back; 0: it is of a beat
+    tag: str
+    measures: int  # that a sign for measures goes back
     beat: Fraction | None  # its length in quarters; None: the meter's
     start: Fraction  # in the measure that is read
     stop: Fraction | None = None
@@ -52,21 +54,21 @@ class Percents:
         """A ``<measure-style>`` in the measure that is read, at this position."""
         staff = (style.get("number") or "").strip()
         for sign in style:
-            if sign.tag not in ("measure-repeat", "beat-repeat"):
+            if sign.tag not in ("measure-repeat", "beat-repeat", "slash"):
                 continue
-            beats, starts = sign.tag == "beat-repeat", sign.get("type") == "start"
+            starts = sign.get("type") == "start"
             for before in self.signs:  # a new sign takes the place of the one before
                 same = staff == before.staff or (not starts and "" in (staff, before.staff))
-                if same and (before.measures == 0) == beats and before.stop is None:
+                if same and before.tag == sign.tag and before.stop is None:
                     before.stop = position
             if starts:
                 written = regex.match(r"\s*0*([1-9]\d?)\b", sign.text or "")
                 written = written or regex.match(r"\s*([1-9])", sign.get("slashes") or "")
-                measures = 0 if beats else int(written[1]) if written else 1
+                measures = int(written[1]) if written else 1
                 unit = _BEATS.get((sign.findtext("slash-type") or "").strip())
                 if unit is not None:
                     unit *= 2 - Fraction(1, 2) ** min(4, len(sign.findall("slash-dot")))
-                self.signs.append(_Sign(staff, measures, unit, position))
+                self.signs.append(_Sign(staff, sign.tag, measures, unit, position))
 
     def filled(self, chords: list[Chord], length: Fraction, meter: tuple[int, int]) -> list[Chord]:
         """The chords of the measure that was read, with what the signs stand for.
@@ -78,8 +80,15 @@ class Percents:
         for sign in self.signs:
             if sign.carried and sign.stop == 0:
                 continue
-            put = self._measure(sign, chords) if sign.measures else self._beats(sign, chords, length, meter)
-            if sign.stop is None and (put is not None or (sign.start > 0 and not sign.carried and sign.measures)):
+            if sign.tag == "slash":
+                put = chords
+                self.left_out[SLASHES] += not any(c.notes and sign.staff in (_staff(c), "") for c in chords)
+            elif sign.tag == "measure-repeat":
+                put = self._measure(sign, chords)
+            else:
+                put = self._beats(sign, chords, length, meter)
+            later = sign.start > 0 and not sign.carried and sign.tag == "measure-repeat"
+            if sign.stop is None and (put is not None or later):
                 sign.start, sign.carried = Fraction(0), True
                 kept.append(sign)
             chords = chords if put is None else put

@@ -22,7 +22,10 @@ from fractions import Fraction
 
 import regex
 
+from score.performance import LeftOut
 from score.sheet import Bracket, Chord, Direction, Marks, Measure, Sheet
+
+NO_TYPE = "{n} ending{s} of which it is not said whether it begins or ends"
 
 
 def numbers(text: str) -> frozenset[int]:
@@ -63,8 +66,9 @@ class _Span:
 class Signs:
     """The repeat signs and endings of a score: read one after the other, then placed."""
 
-    def __init__(self):
+    def __init__(self, left_out: LeftOut):
         self.signs: list[_Sign] = []
+        self.left_out = left_out
 
     def read(self, element, part: int, number: int, measure: Measure, position: Fraction, begun: bool):
         """A ``<barline>`` of the measure with this index; ``begun``: behind a note of it."""
@@ -86,6 +90,8 @@ class Signs:
                 sign = _Sign(part, number, None, kind, number=ending.get("number") or "", sided=sided)
                 sign.text = "".join(ending.itertext())
                 found.append(sign)
+            else:
+                self.left_out[NO_TYPE] += 1
         for sign in found:
             opens = sign.kind in ("forward", "start")
             if location == "middle":

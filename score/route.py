@@ -28,6 +28,7 @@ from score.performance import BadScore, LeftOut
 from score.sheet import Bracket, Marks
 
 MAX_PLAYED = 50_000  # measures
+UNHEARD = "{n} measure{s} under brackets that no pass comes to"
 NOWHERE = "{n} jump{s} to a sign that is not there"
 
 
@@ -119,6 +120,10 @@ def route(marks: list[Marks], brackets: list[Bracket], left_out: LeftOut) -> lis
                 continue
             left_out[NOWHERE] += 1
         i += 1
+    if not taken:
+        reached = {i for i, _ in order}
+        unheard = sum(i not in reached for b in brackets for i in range(b.first, b.last + 1))
+        left_out.update({UNHEARD: unheard} if unheard else {})
     return order
 
 

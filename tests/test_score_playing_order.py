@@ -135,7 +135,10 @@ BARE_BACKWARD = '<barline><repeat direction="backward"/></barline>'
         "|: C / [1 D ]1 / [2 E ]2 / F :| / G": "CDFCEFG",
         "C / [1 D ]1 / E": "CDE",
         "C / [2 D ]2 / E": "CDE",
+        "|: C :| / D / [1 E ]1": "CCDE",
+        "|: C :| / D / [2 E ]2 / F": "CCDEF",
         # without a stop
+        "C / D :| / [2 E / F": "CDCDEF",
         "C / [1 D :| / [2 E / F": "CDCEF",
         "C / [1 D :| / [2 E / F / |: G / A :| / B": "CDCEFGAGAB",
         "C / [1 D :| / [2 E / F / G :| / A": "CDCEFGFGA",
@@ -259,7 +262,7 @@ TO_THE_BEGINNING = (
 )
 NO_INSTRUCTION = (
     "Aria da capo|Live in Washington D.C.|al fine del brano|Finesse|Feeling fine|Coda|Codex|AC/DC|Dal mare|Dolce|dcs|"
-    "Coda di Volpe|Da capo aria|The coda of D. Scarlatti|d|To my codas"
+    "Coda di Volpe|Da capo aria|The coda of D. Scarlatti|d|To my codas|by D.S.|D.C. 2023|Capo 3|Finale"
 )
 
 
@@ -378,6 +381,15 @@ def test_what_leads_nowhere_is_said():
     performance = read(score([note("C"), note("D") + words("D.S. al Coda"), note("E")]))
     assert len(performance.notes) == 3
     assert performance.left_out.sentences() == ["1 jump to a sign that is not there"]
+
+
+def test_brackets_that_no_pass_comes_to_are_said():
+    performance = read(score([bar("[1,2 C"), bar("[1 |: D"), bar("E")]))
+    assert performance.left_out.sentences() == ["1 measure under brackets that no pass comes to"]
+    typeless = bar("C") + '<barline><ending number="1" type="x"/></barline>'
+    assert read(score([typeless])).left_out.sentences() == [
+        "1 ending of which it is not said whether it begins or ends"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -295,8 +295,10 @@ START, STOP = percent("1"), percent("", kind="stop")
         ([note("C"), note("D"), percent("2"), "", "", "", STOP + note("E")], "C D C D C D E"),
         ([*map(note, "CDEF"), percent("4"), "", "", "", note("G")], "C D E F C D E F G"),
         ([note("C"), note("D"), percent("", more=' slashes="2"'), "", STOP + note("E")], "C D C D E"),
-        ([two("c", "C"), two("d", "D"), two("-", "E", percent("2", "1")), two("-", "F"), two("e", "G", percent("", "1", "stop"))],
-         "Cc Dd Ec Fd Ge"),
+        (
+            [two("c", "C"), two("d", "D"), two("-", "E", percent("2", "1")), two("-", "F"), STOP + two("e", "G")],
+            "Cc Dd Ec Fd Ge",
+        ),
         # the stop
         ([note("C"), percent("1") + STOP, on(1, "-"), note("E")], "C C  E"),
         ([note("C"), percent("1") + on(1, "-") + STOP, on(1, "-"), note("E")], "C C  E"),
@@ -316,6 +318,16 @@ def test_percent_signs(measures, played):
 def test_a_percent_sign_with_nothing_before_is_said():
     played = read(score([percent("1") + on(1, "-"), note("C")]))
     assert played.left_out.sentences() == ["1 percent sign with nothing before"]
+
+
+def test_slashes_are_said_where_nothing_is_written():
+    slash = percent("", tag="slash")
+    assert bars(note("C"), slash + note("D"), note("E")) == ["C", "D", "E"]
+    played = read(score([note("C"), slash + on(1, "-"), on(1, "-"), percent("", kind="stop", tag="slash") + note("D")]))
+    assert played.left_out.sentences() == ["2 measures of slash notation without notes"]
+    one_stave = read(score([two("c", "C"), two("-", "D", percent("", "1", tag="slash"))]))
+    assert len(one_stave.notes) == 3
+    assert one_stave.left_out.sentences() == ["1 measure of slash notation without notes"]
 
 
 def test_a_beat_that_is_repeated():
