@@ -16,7 +16,7 @@ from score.jumps import read_jump, until
 from score.performance import BadScore, LeftOut
 from score.repeats import numbers
 from score.sheet import Direction, Marks
-from score.tempi import HIDDEN, RELATIVE, amount, is_passing, is_relative, metronome, tempo_of, words_tempo
+from score.tempi import HIDDEN, RELATIVE, amount, change, is_relative, metronome, tempo_of, words_tempo
 
 LEVELS = {
     "n": 1, "pppppp": 4, "ppppp": 7, "pppp": 10, "ppp": 16, "pp": 33, "p": 49, "mp": 64, "mf": 80, "f": 96, "ff": 112,
@@ -75,8 +75,9 @@ def read_direction(
         elif kind.tag == "coda" and not leads:
             marks.coda.add("")
     _words(text, position, out, left_out, tempo_known=tempo is not None)
-    if is_passing(text) and len(text) <= 80:
-        out.append(Direction(sound_at, "gradual", None))
+    changed = change(text) if len(text) <= 80 else ""
+    if changed:
+        out.append(Direction(sound_at, "change", changed))
     if sound is not None:
         seen = bool(text) or any(kind.tag == "metronome" and kind.get("print-object") != "no" for kind in kinds)
         read_sound(sound, sound_at, marks, out, left_out, staff, relative if seen else HIDDEN)

@@ -77,7 +77,7 @@ def perform(sheet: Sheet) -> Performance:
     check_count(sum(counts[i] for i, _ in order))
     played = [(sheet.measures[i], start, n_pass) for (i, n_pass), start in zip(order, starts, strict=True)]
     parts = range(len(sheet.sounds))
-    tempi = [m for part in parts for m in _directions(played, part) if m[1].kind in ("tempo", "modulation", "gradual")]
+    tempi = [m for part in parts for m in _directions(played, part) if m[1].kind in ("tempo", "modulation", "change")]
     clock = Clock(*tempo_marks(tempi), _holds(played))
     check_length(clock.seconds(total))
     out = Performance([], [], left_out=left_out)

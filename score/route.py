@@ -10,7 +10,8 @@ its own:
 - A first bracket alone is left out the second time (as in MuseScore); a second one alone, behind the repeat sign, is
   played the second time.
 - A bracket in the middle of a section, whose repeat sign is further on, belongs to its passes and turns nowhere.
-- Brackets one behind the other turn back at their ends, with a sign there or without, unless a D.C. or D.S. does.
+- Brackets one behind the other turn back at their ends, with a sign there or without; but if a D.C. or D.S. stands
+  there, or no sign at all and one of these further on, they are what is played before it and after it.
 - A pass that none of them names takes the one with the next lower number; where there is none, it turns back before
   them.
 - Brackets that no repeat belongs to are played.
@@ -97,7 +98,7 @@ def route(marks: list[Marks], brackets: list[Bracket], left_out: LeftOut) -> lis
         if jumped and here.fine and until != "coda":
             break
         if jumped and here.to_coda is not None and until != "fine":
-            target = _find(marks, "coda", here.to_coda)
+            target = _find(marks, "coda", here.to_coda, i)
             if target is not None:
                 i, jumped = target, False
                 n_pass.clear()
@@ -112,7 +113,7 @@ def route(marks: list[Marks], brackets: list[Bracket], left_out: LeftOut) -> lis
         wants = here.da_capo or here.dal_segno is not None
         if wants and i not in taken and (jumped or _in_turn(here, inner[i], i, n_pass.get(inner[i], 1))):
             taken.add(i)
-            target = 0 if here.da_capo else _find(marks, "segno", here.dal_segno)
+            target = 0 if here.da_capo else _find(marks, "segno", here.dal_segno, i)
             if target is not None:
                 until = here.until if (has_fine if here.until == "fine" else has_to_coda) else ""
                 i, jumped = target, True
@@ -214,10 +215,11 @@ def _count(section: _Section, marks: list[Marks]):
         said = marks[section.chain[0].last].times
         if not 2 <= said <= section.passes:
             section.passes += 1
+    signed = bool(plain) or any(marks[b.last].backward for b in section.chain)
+    jumps = {i for i, mark in enumerate(marks) if mark.da_capo or mark.dal_segno is not None}
     for bracket in section.chain:
-        if marks[bracket.last].backward or not (
-            marks[bracket.last].da_capo or marks[bracket.last].dal_segno is not None
-        ):
+        served = bracket.last in jumps or (not signed and max(jumps, default=-1) > bracket.last)
+        if marks[bracket.last].backward or not served:
             section.turns[bracket.last] = section.passes
     section.after_jump = any(marks[i].after_jump for i in section.turns)
     section.brackets = [*section.brackets, *section.chain]
@@ -236,8 +238,10 @@ def _resolved(marks: list[Marks]) -> list[Marks]:
     return marks
 
 
-def _find(marks: list[Marks], sign: str, label: str) -> int | None:
-    """The measure of a sign with this label; else the only kind there is: the last coda, the first segno."""
+def _find(marks: list[Marks], sign: str, label: str, at: int) -> int | None:
+    """The measure of a sign with this label, else of any: the last segno before, the first coda behind."""
     found = [i for i, mark in enumerate(marks) if label in getattr(mark, sign)]
     found = found or [i for i, mark in enumerate(marks) if getattr(mark, sign)]
-    return (found[-1] if sign == "coda" else found[0]) if found else None
+    if sign == "coda":
+        return next((i for i in found if i > at), found[-1] if found else None)
+    return next((i for i in reversed(found) if i <= at), found[0] if found else None)

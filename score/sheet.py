@@ -82,8 +82,9 @@ class Direction:
 
     ``level`` (velocity from here), ``stress`` (velocity of what begins here), ``wedge`` ("crescendo", "diminuendo",
     "stop"), ``pedal`` (bool), ``program`` (General MIDI, of the instrument ``name``), ``pizzicato`` (bool), ``tempo``
-    (quarters a minute), ``modulation`` (factor of the tempo), ``swing`` (share of the first of two notes, and the
-    length of each as written, in quarters).
+    (quarters a minute, or ``tempi.FIRST`` or ``BACK``), ``modulation`` (factor of the tempo), ``change`` ("gradual" or
+    "free", of the tempo in words), ``swing`` (share of the first of two notes, and the length of each as written, in
+    quarters).
     """
 
     position: Fraction

@@ -47,10 +47,13 @@ _BACK = regex.compile(
 _PASSING = regex.compile(
     r"\b(rit|ritard(ando)?|ritenuto|riten|rall|rallent(ando)?|accel|acceler(ando)?|string(endo)?|stringen|allarg(ando)?|"
     r"slarg(ando)?|slent(ando)?|lentando|calando|morendo|smorz(ando)?|perdendosi|affrett(ando)?|precipitando|"
-    r"incalzando|rubato|ad lib(itum)?|senza (misura|tempo)|a piacere|colla (voce|parte)|recit(ativo)?|"
+    r"incalzando|"
     r"trattenuto|zur\u00fcckhaltend|c\u00e9dez|retenu|ralentir|pressez|slow(ing)? down|hold(ing)? back|speed(ing)? up|"
     r"broaden)\b",
     regex.IGNORECASE,
+)
+_FREE = regex.compile(
+    r"\b(rubato|ad lib(itum)?|senza (misura|tempo)|a piacere|colla (voce|parte)|recit(ativo)?)\b", regex.IGNORECASE
 )
 _RELATIVE = regex.compile(
     r"\b((pi\u00f9|piu|pi\u00fa|meno) (mosso|moto|lento|vivo|animato|allegro|tranquillo|presto|largo|adagio)|langsamer|"
@@ -81,9 +84,11 @@ def tempo_of(text: str | None, left_out: LeftOut, unit: Fraction = Fraction(1)) 
     return value
 
 
-def is_passing(text: str) -> bool:
-    """Whether words are of a gradual or free change, which "a tempo" ends."""
-    return bool(_PASSING.search(text))
+def change(text: str) -> str:
+    """What change words speak of, that "a tempo" ends: ``gradual``, whose number holds in passing, ``free``, or none.
+    Words that begin with a tempo ("Andante rubato") are a tempo."""
+    found = "gradual" if _PASSING.search(text) else "free" if _FREE.search(text) else ""
+    return "" if found and _of_table(text.lower().strip(" .,:()[]")) is not None else found
 
 
 def is_relative(text: str) -> bool:
@@ -192,7 +197,7 @@ def tempo_marks(directions: list[tuple[Fraction, Direction]]) -> tuple[list[tupl
     """Tempo marks of all parts, as ``[(quarter, quarters a minute)]`` in playing order, and the tempo at the beginning.
 
     Args:
-        directions: of the kinds ``tempo``, ``modulation`` and ``gradual``, with their quarters, in any order.
+        directions: of the kinds ``tempo``, ``modulation`` and ``change``, with their quarters, in any order.
     """
     places: dict[Fraction, list[Direction]] = {}
     for at, d in directions:
@@ -203,8 +208,8 @@ def tempo_marks(directions: list[tuple[Fraction, Direction]]) -> tuple[list[tupl
     left = aside = False  # whether a passing change came since; whether the settled tempo is one that "a tempo" ends
     for at in sorted(places):
         here = places[at]
-        gradual = any(d.kind == "gradual" for d in here)
-        marks = [d for d in here if d.kind != "gradual"]
+        gradual, free = (any(d.kind == "change" and d.value == kind for d in here) for kind in ("gradual", "free"))
+        marks = [d for d in here if d.kind != "change"]
         if not marks:
             left = True
             continue
@@ -226,7 +231,7 @@ def tempo_marks(directions: list[tuple[Fraction, Direction]]) -> tuple[list[tupl
             if besides and not aside:
                 before = settled
             aside = besides or (aside and now == settled)
-            settled, left = now, False
+            settled, left = now, free
             first = now if first is None else first
         out.append((at, now))
     return out, out[0][1] if out and out[0][0] == 0 else DEFAULT_TEMPO

@@ -377,6 +377,17 @@ def test_jumps_and_brackets():
     assert letters(score(three)) == "CDCECFCF"
 
 
+def test_brackets_that_serve_a_later_jump():
+    """Without any repeat sign: the first before D.C., the second after it (MuseScore issue 25844, ms3 issue 3)."""
+    measures = [note("C"), bar("[1 D ]1"), bar("[2 E ]2") + words("Fine"), note("F") + words("D.C. al Fine")]
+    assert letters(score(measures)) == "CDFCE"
+
+
+def test_of_several_signs_the_nearest():
+    measures = [SEGNO + note("C"), note("D") + words("D.S."), SEGNO + note("E"), note("F") + words("D.S."), note("G")]
+    assert letters(score(measures)) == "CDCDEFEFG"
+
+
 def test_what_leads_nowhere_is_said():
     performance = read(score([note("C"), note("D") + words("D.S. al Coda"), note("E")]))
     assert len(performance.notes) == 3

@@ -199,6 +199,14 @@ def test_a_tempo_after_another_tempo():
     ) == [60, 40, 60, 30, 60]
 
 
+def test_free_tempo():
+    """It is left by "a tempo"; a number beside the words, or a tempo before them, is the tempo."""
+    rit, back = words("rit.", sound=tempo("40")), words("a tempo")
+    assert tempi("", words("ad lib."), tempo("30"), back) == [60, 60, 30, 60]
+    assert tempi("", words("Andante rubato", sound=tempo("80")), rit, back) == [60, 80, 40, 80]
+    assert tempi("", words("Rubato", sound=tempo("80")), rit, back) == [60, 80, 40, 80]
+
+
 def test_a_tempo_after_a_word_and_after_dashes():
     assert tempi("", words("Allegro"), words("rit.", sound=tempo("40")), words("a tempo")) == [60, 132, 40, 132]
     dashes = words("rit.", sound='<direction-type><dashes type="start"/></direction-type><sound tempo="40"/>')
