@@ -25,6 +25,7 @@ import regex
 from score.performance import LeftOut
 from score.sheet import Bracket, Chord, Direction, Marks, Measure, Sheet
 
+MAX_PASSES = 32  # higher numbers of brackets are none: 99 is Audiveris' of what it cannot read
 NO_TYPE = "{n} ending{s} of which it is not said whether it begins or ends"
 
 
@@ -222,7 +223,7 @@ def _brackets(spans: list[_Span], marks: list[Marks]) -> list[Bracket]:
     used: set[int] = set()  # numbers of the section
     for k, span in enumerate(merged):
         first, before = span.first, out[-1] if out else None
-        written, text = numbers(span.number), numbers(span.text)
+        written, text = (frozenset(n for n in numbers(t) if n <= MAX_PASSES) for t in (span.number, span.text))
         adjacent = before is not None and before.last + 1 == first
         if not adjacent or (marks[first].forward and 1 in (written or text)):
             used = {1} if first and marks[first - 1].backward else set()

@@ -12,8 +12,8 @@ its own:
 - A bracket in the middle of a section, whose repeat sign is further on, belongs to its passes and turns nowhere.
 - Brackets one behind the other turn back at their ends, with a sign there or without; but if a D.C. or D.S. stands
   there, or no sign at all and one of these further on, they are what is played before it and after it.
-- A pass that none of them names takes the one with the next lower number; where there is none, it turns back before
-  them.
+- Their numbers are counted without gaps: 1 and 3, 2 and 3, or twice 99 (Audiveris, of what it cannot read) are 1 and
+  2, as verovio plays endings one after the other. A bracket 2 alone that turns back is left out the first time.
 - Brackets that no repeat belongs to are played.
 
 After D.C. or D.S. repeats are not taken and of brackets the last is played, unless ``after-jump`` says otherwise; the
@@ -23,7 +23,7 @@ score has it. A jump is taken at the end of its measure, once, in the last pass 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from score.performance import BadScore, LeftOut
 from score.sheet import Bracket, Marks
@@ -45,15 +45,6 @@ class _Section:
     turns: dict[int, int] = field(default_factory=dict)
     passes: int = 2
     after_jump: bool = False
-
-    def plays(self, bracket: Bracket, n: int) -> bool:
-        """Whether a bracket is played in a pass."""
-        if n in bracket.numbers or bracket not in self.chain or n > max(max(b.numbers) for b in self.chain):
-            return n in bracket.numbers
-        if any(n in b.numbers for b in self.chain):
-            return False
-        lower = {max((k for k in b.numbers if k < n), default=0): b for b in reversed(self.chain)}
-        return max(lower) > 0 and lower[max(lower)] is bracket
 
 
 def route(marks: list[Marks], brackets: list[Bracket], left_out: LeftOut) -> list[tuple[int, int]]:
@@ -86,7 +77,7 @@ def route(marks: list[Marks], brackets: list[Bracket], left_out: LeftOut) -> lis
         section, bracket = under.get(i, (None, None))
         if section is not None:
             n = n_pass.get(section, 1) if not jumped or section.after_jump else section.passes
-            if not section.plays(bracket, n):
+            if n not in bracket.numbers:
                 if bracket in section.chain and n < min(min(b.numbers) for b in section.chain):
                     n_pass[section], i, turned = n + 1, section.first, section
                 else:
@@ -209,6 +200,10 @@ def _count(section: _Section, marks: list[Marks]):
     plain = [i for i in section.turns if not any(b.first <= i <= b.last for b in section.chain)]
     before = max((max(b.numbers) for b in section.brackets), default=0)
     times = max((marks[i].times or 2 for i in plain), default=0)
+    said = set().union(*(b.numbers for b in section.chain))
+    if said and (len(section.chain) > 1 or plain or min(said) > 2):
+        rank = {n: k for k, n in enumerate(sorted(said | set(range(1, times))), 1)}
+        section.chain = [replace(b, numbers=frozenset(rank[n] for n in b.numbers)) for b in section.chain]
     section.turns = dict.fromkeys(plain, max(times, before))
     section.passes = max(times, before, *(max(b.numbers) for b in section.chain), 0)
     if len(section.chain) == 1 and not plain and 1 in section.chain[0].numbers:  # alone: once more without it

@@ -141,7 +141,7 @@ def metronome(element, position: Fraction, out: list[Direction], left_out: LeftO
         elif child.tag == "per-minute":
             found = regex.search(_NUMBER, child.text or "")
             figure = found[1] if found and not (child.text or "").lstrip().startswith("-") else ""
-    if len(units) == 2:
+    if len(units) == 2 and not figure:
         out.append(Direction(position, "modulation", float(units[1] / units[0]), rank=2))
     elif units:
         tempo = tempo_of(figure, left_out, units[0])

@@ -84,6 +84,7 @@ def test_a_number_that_says_nothing_leaves_the_others():
         (unit("half", 2) + bpm(20), 70),
         (unit("maxima") + bpm(4), 128),
         (unit("16th") + bpm(400), 100),
+        (unit("half") + unit("half") + bpm(40), 80),
         (unit("quarter") + bpm("ca. 90"), 90),
         (unit("quarter") + bpm("c. 90"), 90),
         (unit("quarter") + bpm("90-96"), 90),
