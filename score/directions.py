@@ -74,6 +74,8 @@ def read_direction(
             marks.segno.add((sound.get("segno") if sound is not None else None) or "")
         elif kind.tag == "coda" and not leads:
             marks.coda.add("")
+        elif kind.tag == "rehearsal" and (kind.text or "").strip(" .:").lower() == "coda":
+            marks.coda.add("rehearsal")  # an aim, if no coda sign is another
     _words(text, position, out, left_out, tempo_known=tempo is not None)
     changed = change(text) if len(text) <= 80 else ""
     if changed:

@@ -102,7 +102,7 @@ def route(marks: list[Marks], brackets: list[Bracket], left_out: LeftOut) -> lis
                 n_pass[section], i, turned = n + 1, section.first, section
                 continue
         wants = here.da_capo or here.dal_segno is not None
-        if wants and i not in taken and (jumped or _in_turn(here, inner[i], i, n_pass.get(inner[i], 1))):
+        if wants and i not in taken and _in_turn(here, inner[i], i, n_pass.get(inner[i], 1), jumped):
             taken.add(i)
             target = 0 if here.da_capo else _find(marks, "segno", here.dal_segno, i)
             if target is not None:
@@ -119,10 +119,12 @@ def route(marks: list[Marks], brackets: list[Bracket], left_out: LeftOut) -> lis
     return order
 
 
-def _in_turn(here: Marks, section: _Section | None, i: int, n: int) -> bool:
+def _in_turn(here: Marks, section: _Section | None, i: int, n: int, jumped: bool) -> bool:
     """Whether a D.C. or D.S. is taken in this pass: as it says, else in the last one, or the last of its bracket."""
-    if here.jump_passes or section is None:
-        return not here.jump_passes or n in here.jump_passes
+    if here.jump_passes:
+        return n in here.jump_passes
+    if section is None or jumped:
+        return True
     return n >= next((max(b.numbers) for b in section.brackets if b.first <= i <= b.last), section.passes)
 
 

@@ -373,6 +373,21 @@ def test_words_elsewhere_do_not_jump():
     assert letters(blob.replace(b"<part-list>", credit)) == "CDE"
 
 
+def test_a_rehearsal_mark_is_an_aim_only():
+    mark = "<direction><direction-type><rehearsal>Coda</rehearsal></direction-type></direction>"
+    measures = [note("C") + words("To Coda"), note("D") + words("D.C. al Coda"), note("E"), mark + note("F")]
+    assert letters(score(measures)) == "CDCF"
+    assert letters(score([mark + note("C"), note("D"), mark + note("E") + words("D.C.")])) == "CDECDE"
+
+
+def test_a_jump_in_one_pass_only():
+    """``time-only`` says in which; a D.C. in a section that is repeated waits for its last pass else."""
+    jump = words("D.C.", sound='<sound dacapo="yes" time-only="2"/>')
+    assert letters(score([bar("|: C"), note("D") + jump + bar(":|"), note("E")])) == "CDCDCDE"
+    middle_of = [bar("|: C") + words("D.C. al Fine"), note("D") + words("Fine") + bar(":|"), note("E")]
+    assert letters(score(middle_of)) == "CDCCD"
+
+
 def test_jumps_and_brackets():
     """Brackets that serve a D.C. need no repeat sign; a jump is taken in the last pass through its section."""
     assert letters(score([note("C"), bar("[1 D ]1") + words("D.C."), bar("[2 E ]2"), note("F")])) == "CDCEF"
