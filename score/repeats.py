@@ -140,6 +140,8 @@ def _divide(sheet: Sheet) -> list[tuple[int, list[Fraction], Fraction]]:
     out, pieces = [], []
     for measure in sheet.measures:
         cuts = [Fraction(0), *sorted(at for at in measure.later if 0 < at < measure.length)]
+        for at in set(measure.later) - set(cuts[1:]):  # at an edge of the measure, which is not divided there
+            measure.marks.join(measure.later[at])
         out.append((len(pieces), cuts, measure.length))
         if len(cuts) == 1:
             pieces.append(measure)

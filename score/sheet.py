@@ -114,6 +114,16 @@ class Marks:
     fine: bool = False
     jump_passes: frozenset[int] = frozenset()
 
+    def join(self, other: Marks):
+        """Where this or the other leads: signs of both, of jumps with a label this one's."""
+        for name in ("forward", "backward", "after_jump", "al_coda", "da_capo", "fine"):
+            setattr(self, name, getattr(self, name) or getattr(other, name))
+        for name in ("segno", "coda", "jump_passes"):
+            setattr(self, name, getattr(self, name) | getattr(other, name))
+        self.to_coda = other.to_coda if self.to_coda is None else self.to_coda
+        self.dal_segno = other.dal_segno if self.dal_segno is None else self.dal_segno
+        self.until, self.times = self.until or other.until, max(self.times, other.times)
+
 
 @dataclass(slots=True)
 class Bracket:

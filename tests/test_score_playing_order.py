@@ -246,6 +246,16 @@ def test_repeat_signs_in_the_middle_of_a_measure():
     assert high == [(0, 2), (2, 4), (6, 4)]  # over the sign it sounds on, and is not struck again behind it
     at_edges = [MIDDLE.format("forward") + note("C") + MIDDLE.format("backward"), bar("D")]
     assert letters(score(at_edges)) == "CCD"
+    at_edges = [note("C"), MIDDLE.format("forward") + note("D") + MIDDLE.format("backward") + words("D.C.")]
+    assert letters(score(at_edges)) == "CDDCD"
+    at_edges = [note("C"), MIDDLE.format("forward") + words("D.C.") + note("D") + MIDDLE.format("backward")]
+    assert letters(score(at_edges)) == "CDDCD"
+    inside = [
+        note("C"),
+        note("D", 2) + words("Fine") + MIDDLE.format("forward") + note("E", 2),
+        note("F") + words("D.C."),
+    ]
+    assert letters(score(inside)) == "CDEFCD"  # Fine is at the end of the first half
 
 
 def test_measures_are_divided_with_their_directions():
