@@ -141,6 +141,7 @@ BARE_BACKWARD = '<barline><repeat direction="backward"/></barline>'
         "C / D :| / [2 E / F": "CDCDEF",
         "C / [1 D :| / [2 E / F": "CDCEF",
         "C / [1 D :| / [2 E / F / |: G / A :| / B": "CDCEFGAGAB",
+        "C / [1 D ]1 :| / [2 E / F / |: G / A :| / B": "CDCEFGAGAB",
         "C / [1 D :| / [2 E / F / G :| / A": "CDCEFGFGA",
         "C / [1 D / E :| / [2 F / G :| / A": "CDECFGA",
         "C / [1 D / E :| / F": "CDECF",
