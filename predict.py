@@ -341,7 +341,8 @@ def check_length(option: str, seconds: float):
 
 
 def load_prompts(arguments: argparse.Namespace, framing, cancelled) -> list:
-    """All prompts as :class:`prompt.Prompt`, files first; with ``--bars`` each has a meter.
+    """All prompts as :class:`prompt.Prompt`, files first; with ``--bars`` each has a meter. What of a score is not
+    played is said on stderr.
 
     Args:
         cancelled: as of :func:`prompt.load`.
@@ -358,6 +359,8 @@ def load_prompts(arguments: argparse.Namespace, framing, cancelled) -> list:
         meter = with_options(prompt.meter, arguments.tempo, arguments.meter)
         if arguments.bars and meter is None:
             raise UserError(f"{path}: has no tempo that bars could be counted in; give it by --tempo")
+        for sentence in prompt.not_played:
+            print(f"{path}: not played: {sentence}", file=sys.stderr)
         prompts.append(dataclasses.replace(prompt, meter=meter))
     if arguments.chords is not None:
         meter = with_options(Meter(), arguments.tempo, arguments.meter)

@@ -2,7 +2,7 @@
 
 Scores come from strangers, so this runs with a bound on processor time, memory and file sizes, in a scratch folder of
 its own. It writes float32 samples to OUT, one channel after the other, and prints the beat and the bar line at the end
-as JSON; on bad input it prints one line and exits with 3.
+as JSON, with what of the score is not played; on bad input it prints one line and exits with 3.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         print("needs more memory than a score may; shorten it")
         return BAD_SCORE
-    print(json.dumps(asdict(performance.last) | {"line": performance.line}))
+    told = {"line": performance.line, "not_played": performance.left_out.sentences()}
+    print(json.dumps(asdict(performance.last) | told))
     return 0
 
 

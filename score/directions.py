@@ -1,9 +1,9 @@
 """Directions of MusicXML: dynamics, hairpins, tempo, pedal, jumps.
 
 What ``<sound>`` says comes before what is to be read on the page. Velocities of dynamics are MuseScore's; ``<sound
-dynamics>`` is a percentage of 90, by the format's definition. Tempo words count where no number stands beside them, by
-music21's table. Swing is what ``<swing>`` says, or two to one where words or a metronome mark say it, of eighths unless
-they say sixteenths. Words for gradual changes (rit., cresc.) have no defined end and change nothing by themselves.
+dynamics>`` is a percentage of 90, by the format's definition. Swing is what ``<swing>`` says, or two to one where words
+or a metronome mark say it, of eighths unless they say sixteenths. Words for gradual changes (rit., cresc.) have no
+defined end and change nothing by themselves. Tempo is read in ``tempi``, words that jump in ``jumps``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from fractions import Fraction
 
 import regex
 
-from score.performance import BadScore
+from score.jumps import read_jump, until
+from score.performance import BadScore, LeftOut
+from score.repeats import numbers
 from score.sheet import Direction, Marks
+from score.tempi import HIDDEN, RELATIVE, amount, change, is_relative, metronome, tempo_of, words_tempo
 
 LEVELS = {
     "n": 1, "pppppp": 4, "ppppp": 7, "pppp": 10, "ppp": 16, "pp": 33, "p": 49, "mp": 64, "mf": 80, "f": 96, "ff": 112,
@@ -24,30 +27,38 @@ STRESSES = {
     "sf": (112, None), "sfz": (112, None), "fz": (112, None), "sffz": (126, None), "sfzp": (112, 49), "rf": (112, None),
     "rfz": (112, None), "fp": (96, 49), "sfp": (112, 49), "sfpp": (112, 33), "pf": (49, 96),
 }  # fmt: skip
-MIN_TEMPO, MAX_TEMPO = 4.0, 2000.0  # quarters a minute
-_UNITS = {"1024th": 256, "512th": 128, "256th": 64, "128th": 32, "64th": 16, "32nd": 8, "16th": 4, "eighth": 2}
-_UNITS |= {"quarter": 1, "half": 0.5, "whole": 0.25, "breve": 0.125, "long": 0.0625}
-_DA_CAPO = regex.compile(r"\b(d\.? ?c\.?(?![a-z])|da capo)", regex.IGNORECASE)
-_DAL_SEGNO = regex.compile(r"\b(d\.? ?s\.?(?![a-z])|dal segno)", regex.IGNORECASE)
-_TO_CODA = regex.compile(r"^\W*to coda\b|^\W*al coda\W*$", regex.IGNORECASE)
-_FINE = regex.compile(r"^\W*fine\W*$", regex.IGNORECASE)
-_FIRST_TEMPO = regex.compile(r"^\W*tempo (i|1|1o|primo)\W*$", regex.IGNORECASE)
 _SWING = regex.compile(r"\b(swing|swung|shuffle)\b", regex.IGNORECASE)
 _STRAIGHT = regex.compile(r"\b(no swing|straight(?! mute)|even (8|eighth|quaver|16))", regex.IGNORECASE)
 _STRAIGHT_SHARE, _SWUNG_SHARE = Fraction(1, 2), Fraction(2, 3)
-FIRST_TEMPO = 0.0  # as the value of a tempo: back to the first
 
 
-def read_direction(element, position: Fraction, sound_at: Fraction, marks: Marks, out: list[Direction]):
-    """A ``<direction>``: where it leads elsewhere to ``marks``, else to ``out``; its ``<sound>`` at ``sound_at``."""
+def read_direction(
+    element,
+    position: Fraction,
+    sound_at: Fraction,
+    marks: Marks,
+    out: list[Direction],
+    left_out: LeftOut,
+    heading: bool = False,
+):
+    """A ``<direction>``: where it leads elsewhere to ``marks``, else to ``out``; its ``<sound>`` at ``sound_at``.
+
+    Args:
+        heading: it stands above the first note of the score, where a title is.
+    """
     sound, staff = element.find("sound"), element.findtext("staff", "")
     kinds = [kind for group in element.findall("direction-type") for kind in group]
-    text = " ".join((kind.text or "").strip() for kind in kinds if kind.tag == "words").strip()[:81]
+    words = [" ".join((kind.text or "").split()) for kind in kinds if kind.tag == "words"]
+    text = " ".join(words).strip()[:81]
+    said = LeftOut()  # of the number in its <sound>
+    tempo = None if sound is None or sound.get("tempo") is None else tempo_of(sound.get("tempo"), said)
+    relative = RELATIVE if is_relative(text) else ""
     coda_sign = any(kind.tag == "coda" for kind in kinds)
     if sound is not None and any(sound.get(key) for key in ("dacapo", "dalsegno", "tocoda", "fine", "coda")):
         leads = True
+        marks.until = until(text) or marks.until
     else:
-        leads = _jump(text, coda_sign, marks)
+        leads = read_jump(words, coda_sign, marks, left_out, heading)
     for kind in kinds:
         if kind.tag == "dynamics":
             read_dynamics(kind, position, staff, None if sound is None else sound.get("dynamics"), out)
@@ -57,27 +68,41 @@ def read_direction(element, position: Fraction, sound_at: Fraction, marks: Marks
             if sound is None or sound.get("damper-pedal") is None:
                 out.extend(_pedal(position, kind.get("type") == "stop", kind.get("type") == "change"))
         elif kind.tag == "metronome":
-            _metronome(kind, position, out)
+            name = HIDDEN if kind.get("print-object") == "no" and not text else relative
+            metronome(kind, position, out, left_out if tempo is None else LeftOut(), name)
         elif kind.tag == "segno" and not leads:
             marks.segno.add((sound.get("segno") if sound is not None else None) or "")
         elif kind.tag == "coda" and not leads:
             marks.coda.add("")
-    _words(text, position, out, tempo_known=sound is not None and sound.get("tempo") is not None)
+        elif kind.tag == "rehearsal" and (kind.text or "").strip(" .:").lower() == "coda":
+            marks.coda.add("rehearsal")  # an aim, if no coda sign is another
+    _words(text, position, out, left_out, tempo_known=tempo is not None)
+    changed = change(text) if len(text) <= 80 else ""
+    if changed:
+        out.append(Direction(sound_at, "change", changed))
     if sound is not None:
-        read_sound(sound, sound_at, marks, out, staff)
+        seen = bool(text) or any(kind.tag == "metronome" and kind.get("print-object") != "no" for kind in kinds)
+        read_sound(sound, sound_at, marks, out, left_out, staff, relative if seen else HIDDEN)
 
 
-def read_sound(element, position: Fraction, marks: Marks, out: list[Direction], staff: str = ""):
-    """A ``<sound>`` element."""
-    from score.musicxml import numbers
-
+def read_sound(
+    element,
+    position: Fraction,
+    marks: Marks,
+    out: list[Direction],
+    left_out: LeftOut,
+    staff: str = "",
+    tempo_name: str = HIDDEN,
+):
+    """A ``<sound>`` element; ``tempo_name`` is how its tempo looks, see :mod:`score.tempi`."""
     passes = numbers(element.get("time-only", ""))
 
     def add(kind: str, value, name: str = "", rank: int = 0):
         out.append(Direction(position, kind, value, staff, name, rank, passes))
 
-    if element.get("tempo") is not None:
-        add("tempo", _tempo(element.get("tempo")), rank=3)
+    tempo = None if element.get("tempo") is None else tempo_of(element.get("tempo"), left_out)
+    if tempo is not None:
+        add("tempo", tempo, tempo_name, rank=3)
     stressed = any(d.kind == "stress" and d.position == position and d.rank == 2 for d in out)
     if element.get("dynamics") is not None and not stressed:
         add("level", 0.9 * _amount(element.get("dynamics"), 0, 400), rank=2)
@@ -138,64 +163,7 @@ def _pedal(position: Fraction, stop: bool, change: bool) -> list[Direction]:
     return [Direction(position, "pedal", down) for down in steps]
 
 
-def _metronome(element, position: Fraction, out: list[Direction]):
-    """``quarter = 96``, or ``quarter = dotted quarter``, which says how the tempo changes."""
-    if element.find("metronome-relation") is not None:
-        _metronome_notes(element, position, out)
-        return
-    units, figure = [], None
-    for child in element:
-        if child.tag == "beat-unit":
-            units.append(1 / _UNITS.get((child.text or "").strip(), 1))
-            dots = 0
-        elif child.tag == "beat-unit-dot" and units:
-            dots += 1
-            units[-1] *= (2 - 0.5**dots) / (2 - 0.5 ** (dots - 1))
-        elif child.tag == "per-minute":
-            figure = regex.search(r"\d+(?:[.,]\d+)?", child.text or "")
-    if units and figure is not None:
-        tempo = _tempo(str(float(figure[0].replace(",", ".")) * units[0]))
-        out.append(Direction(position, "tempo", tempo, rank=2))
-    elif len(units) == 2:
-        out.append(Direction(position, "modulation", units[1] / units[0], rank=2))
-
-
-def _metronome_notes(element, position: Fraction, out: list[Direction]):
-    """Note = note, as above; or two equal ones = two that are not, e.g. a quarter and an eighth under a bracket of
-    three, which is swing."""
-    lengths, sides = [], 0
-    for child in element:
-        if child.tag == "metronome-relation":
-            sides = len(lengths)
-        elif child.tag == "metronome-note":
-            kind = _UNITS.get(child.findtext("metronome-type", "").strip())
-            if kind is None:
-                return
-            lengths.append(Fraction(1 / kind) * (2 - Fraction(1, 2) ** len(child.findall("metronome-dot"))))
-    if len(lengths) == 2 and sides == 1 and element.find("metronome-note/metronome-tuplet") is None:
-        out.append(Direction(position, "modulation", float(lengths[1] / lengths[0]), rank=2))
-    elif len(lengths) == 4 and sides == 2 and lengths[0] == lengths[1] in (Fraction(1, 2), Fraction(1, 4)):
-        out.append(Direction(position, "swing", (lengths[2] / (lengths[2] + lengths[3]), lengths[0]), rank=1))
-
-
-def _jump(text: str, coda_sign: bool, marks: Marks) -> bool:
-    """Jumps as words, where no ``<sound>`` says them. Whether the words are one: signs beside them are no aims then."""
-    if _DA_CAPO.search(text):
-        marks.da_capo = True
-    elif _DAL_SEGNO.search(text):
-        marks.dal_segno = ""
-    elif _TO_CODA.search(text) or (coda_sign and text.lower() == "to"):
-        marks.to_coda = ""
-    elif _FINE.search(text):
-        marks.fine = True
-    else:
-        if text.strip(" .:").lower() == "coda":
-            marks.coda.add("")
-        return False
-    return True
-
-
-def _words(text: str, position: Fraction, out: list[Direction], tempo_known: bool):
+def _words(text: str, position: Fraction, out: list[Direction], left_out: LeftOut, tempo_known: bool):
     """Tempo and plucking as words."""
     low = text.lower().strip(" .,:()")
     if low in ("pizz", "pizzicato", "arco"):
@@ -207,42 +175,13 @@ def _words(text: str, position: Fraction, out: list[Direction], tempo_known: boo
     if first is not None:  # of "swing, not straight" what stands first counts
         unit = Fraction(1, 4 if "16" in low or "sixteenth" in low else 2)
         out.append(Direction(position, "swing", (first[1], unit)))
-    if tempo_known:
-        return
-    if _FIRST_TEMPO.search(text):
-        out.append(Direction(position, "tempo", FIRST_TEMPO, rank=1))
-    elif low[:1].isalpha():
-        tempo = _tempo_of_words(low)
-        if tempo is not None:
-            out.append(Direction(position, "tempo", tempo, rank=1))
+    tempo = None if tempo_known else words_tempo(text, left_out)
+    if tempo is not None:
+        out.append(Direction(position, "tempo", tempo, rank=1))
 
 
-def _tempo_of_words(low: str) -> float | None:
-    """``Allegro``, ``Andante con moto``: the longest beginning that music21 knows."""
-    from music21.tempo import defaultTempoValues
-
-    words = regex.split(r"[\s,.(]+", low)
-    for n in range(min(3, len(words)), 0, -1):
-        found = defaultTempoValues.get(" ".join(words[:n]))
-        if found is not None:
-            return float(found)
-    return None
-
-
-def _tempo(text: str) -> float:
-    tempo = _amount(text, None, None)
-    if not MIN_TEMPO <= tempo <= MAX_TEMPO:
-        raise BadScore(
-            f"has a tempo of {text.strip()[:20]} quarters a minute; from {MIN_TEMPO:g} to {MAX_TEMPO:g} are played"
-        )
-    return tempo
-
-
-def _amount(text: str, low: float | None, high: float | None) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if value != value:
+def _amount(text: str, low: float, high: float) -> float:
+    value = amount(text, low, high)
+    if value is None:
         raise BadScore(f"has {text.strip()[:30]!r} where a number belongs; export it again")
-    return value if low is None else max(low, min(high, value))
+    return value

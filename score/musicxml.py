@@ -15,7 +15,9 @@ import regex
 from score.directions import read_direction, read_dynamics, read_sound
 from score.instruments import drum_at, sounds_of
 from score.notations import STEPS, Glides, Ornaments, key_signature, read_roll, semitones, share_marks
-from score.performance import DEFAULT_METER, BadScore, check_count
+from score.percents import Percents
+from score.performance import DEFAULT_METER, BadScore, LeftOut, check_count
+from score.repeats import Signs, numbers
 from score.sheet import Chord, Grace, Measure, Sheet, Sound, Written
 
 MAX_QUARTERS = 100_000  # of a measure
@@ -40,6 +42,7 @@ def read_sheet(root) -> Sheet:
     headers = {part.get("id", ""): part for part in root.iter("score-part")}
     names = {part.findtext("part-name", "").strip().lower() for part in headers.values()}
     sheet = Sheet([], [])
+    signs = Signs(sheet.left_out)
     for index, part in enumerate(root.findall("part")):
         header = headers.get(part.get("id", ""))
         sheet.sounds.append({"": Sound()} if header is None else sounds_of(header, names))
@@ -48,10 +51,9 @@ def read_sheet(root) -> Sheet:
             raise BadScore(f"has {len(measures)} measures; at most {MAX_MEASURES} are played, shorten it")
         while len(sheet.measures) < len(measures):
             sheet.measures.append(Measure())
-        reader = _PartReader(index, sheet.sounds[-1])
+        reader = _PartReader(index, sheet.sounds[-1], signs, sheet.left_out)
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
-        reader.close_endings(sheet.measures)
     rest = None  # of the bar that the measure before has begun
     for measure in sheet.measures:
         measure.meter = measure.meter or DEFAULT_METER
@@ -61,21 +63,20 @@ def read_sheet(root) -> Sheet:
         if measure.length < bar and rest in (None, measure.length):  # at the beginning, or behind a repeat in a bar
             measure.missing = bar - measure.length
         rest = bar - measure.length if not measure.missing else Fraction(0)
+    signs.place(sheet)
     return sheet
 
 
 class _PartReader:
     """Goes through the measures of one part, with what holds on from one to the next."""
 
-    def __init__(self, index: int, sounds: dict[str, Sound]):
-        self.index, self.sounds = index, sounds
+    def __init__(self, index: int, sounds: dict[str, Sound], signs: Signs, left_out: LeftOut):
+        self.index, self.sounds, self.signs, self.left_out = index, sounds, signs, left_out
         self.divisions = Fraction(1)
         self.meter: tuple[int, int] | None = None
         self.transposition: dict[str, int] = {}  # semitones, by staff
         self.doubling: dict[str, int] = {}  # an octave, by staff
-        self.endings: list[tuple[int, str, str]] = []  # measure, start or stop, numbers
-        self.past: list[list[Chord]] = []  # chords of the measures before
-        self.repeated = 0  # under a percent sign: of how many measures before
+        self.percents = Percents(left_out)
         self.keys: dict[str, dict[int, float]] = {}  # alterations by step, by staff
         self.ornaments, self.glides = Ornaments(), Glides()
         self.trilling: dict[str, bool] = {}  # whether the last note of a voice is trilled
@@ -98,9 +99,7 @@ class _PartReader:
                 self._terminate(voice, graces)
         share_marks(self.chords)
         self.ornaments.read(self.chords, self.keys)
-        if 0 < self.repeated <= len(self.past) and not any(chord.notes for chord in self.chords):
-            self.chords = measure.chords[self.index] = self.past[-self.repeated]
-        self.past.append(self.chords)
+        measure.chords[self.index] = self.percents.filled(self.chords, self.furthest, self.meter or DEFAULT_METER)
         measure.length = max(measure.length, self.furthest)
         measure.meter = measure.meter or self.meter
 
@@ -139,9 +138,8 @@ class _PartReader:
             self.meter = _meter(time)
         for key in element.findall("key"):
             self.keys[key.get("number", "")] = key_signature(key)
-        repeat = element.find("measure-style/measure-repeat")
-        if repeat is not None:
-            self.repeated = (_integer(repeat.text, 8) or 1) if repeat.get("type") == "start" else 0
+        for style in element.findall("measure-style"):
+            self.percents.read(style, self.position)
         for transpose in element.findall("transpose"):
             staff = transpose.get("number", "")
             chromatic = _integer(transpose.findtext("chromatic"), 60)
@@ -150,30 +148,13 @@ class _PartReader:
             self.doubling[staff] = 0 if double is None else 12 if double.get("above") == "yes" else -12
 
     def _barline(self, element):
-        marks, repeat = self.measure.marks, element.find("repeat")
-        if repeat is not None:
-            if repeat.get("direction") == "forward":
-                marks.forward = True
-            else:
-                marks.backward = max(marks.backward, _integer(repeat.get("times"), 1_000_000) or 2)
-                marks.after_jump |= repeat.get("after-jump") == "yes"
-        for ending in element.findall("ending"):
-            self.endings.append((id(self.measure), ending.get("type", ""), ending.get("number", "")))
+        begun = self.position > 0 or bool(self.chords)
+        self.signs.read(element, self.index, self.percents.n_measures, self.measure, self.position, begun)
 
-    def close_endings(self, measures: list[Measure]):
-        """Write the numbers of the brackets on all measures that they span."""
-        at, current = {}, frozenset()
-        for key, kind, text in self.endings:
-            at.setdefault(key, []).append((kind, text))
-        for measure in measures:
-            marks = at.get(id(measure), ())
-            for kind, text in marks:
-                if kind == "start":
-                    current = numbers(text)
-            if current:
-                measure.marks.ending = measure.marks.ending | current
-            if any(kind != "start" for kind, _ in marks) or measure.marks.backward:
-                current = frozenset()
+    def _marks(self, position: Fraction):
+        """Where the measure leads, or the part of it that this position is in."""
+        begun = [at for at in self.measure.later if at <= position]
+        return self.measure.later[max(begun)] if begun else self.measure.marks
 
     def _harmony(self, element):
         offset = self._quarters(element, "offset", None) or Fraction(0)
@@ -188,11 +169,13 @@ class _PartReader:
         at = max(Fraction(0), self.position + shift)
         own = self._quarters(element, "sound/offset", None)
         sound_at = at if own is None else max(Fraction(0), self.position + own)
-        read_direction(element, at, sound_at, self.measure.marks, self.directions)
+        first = at == 0 and self.percents.n_measures == 0
+        read_direction(element, at, sound_at, self._marks(at), self.directions, self.left_out, first)
 
     def _sound(self, element):
         shift = self._quarters(element, "offset", None) or Fraction(0)
-        read_sound(element, max(Fraction(0), self.position + shift), self.measure.marks, self.directions)
+        at = max(Fraction(0), self.position + shift)
+        read_sound(element, at, self._marks(at), self.directions, self.left_out)
 
     def _note(self, element):
         grace, in_chord = element.find("grace"), element.find("chord") is not None
@@ -321,14 +304,6 @@ class _PartReader:
 
 
 _HANDLED = {"note", "backup", "forward", "attributes", "barline", "direction", "sound", "harmony"}
-
-
-def numbers(text: str) -> frozenset[int]:
-    """``1, 2`` or ``1-3`` as a set; empty where there is none."""
-    out: set[int] = set()
-    for first, last in regex.findall(r"(\d{1,3})(?:\s*-\s*(\d{1,3}))?", text or ""):
-        out.update(range(int(first), int(last or first) + 1))
-    return frozenset(out)
 
 
 def _meter(time) -> tuple[int, int]:

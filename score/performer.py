@@ -26,7 +26,6 @@ from __future__ import annotations
 import bisect
 from fractions import Fraction
 
-from score.directions import FIRST_TEMPO, MAX_TEMPO
 from score.embellishments import Embellishments
 from score.instruments import PIZZICATO, STRINGS
 from score.loudness import Loudness
@@ -38,6 +37,7 @@ from score.performance import (
     Beat,
     Change,
     Instrument,
+    LeftOut,
     Note,
     Performance,
     check_count,
@@ -45,9 +45,10 @@ from score.performance import (
     hold_by_pedal,
 )
 from score.route import route
-from score.sheet import Chord, Direction, Grace, Sheet, Written
+from score.sheet import Chord, Grace, Sheet, Written
 from score.slides import Slides
 from score.swing import Swing
+from score.tempi import MAX_TEMPO, tempo_marks
 
 ACCIACCATURA = 0.065  # s
 FERMATA = 2.0
@@ -60,7 +61,8 @@ def perform(sheet: Sheet) -> Performance:
     Raises:
         BadScore: nothing sounds, or beyond the limits.
     """
-    order = route([measure.marks for measure in sheet.measures])
+    left_out = LeftOut(sheet.left_out)
+    order = route([measure.marks for measure in sheet.measures], sheet.brackets, left_out)
     starts, total = [], Fraction(0)
     for i, _ in order:
         starts.append(total)
@@ -74,10 +76,11 @@ def perform(sheet: Sheet) -> Performance:
         counts = [sum(len(c.notes) for cs in measure.chords.values() for c in cs) for measure in sheet.measures]
     check_count(sum(counts[i] for i, _ in order))
     played = [(sheet.measures[i], start, n_pass) for (i, n_pass), start in zip(order, starts, strict=True)]
-    clock = Clock(*_tempi(sheet, played), _holds(played))
-    check_length(clock.seconds(total))
-    out = Performance([], [])
     parts = range(len(sheet.sounds))
+    tempi = [m for part in parts for m in _directions(played, part) if m[1].kind in ("tempo", "modulation", "change")]
+    clock = Clock(*tempo_marks(tempi), _holds(played))
+    check_length(clock.seconds(total))
+    out = Performance([], [], left_out=left_out)
     swing = Swing([(at, d) for part in parts for at, d in _directions(played, part) if d.kind == "swing"])
     slides = Slides(out)
     for part in parts:
@@ -128,23 +131,6 @@ def _directions(played, part: int):
         for d in measure.directions.get(part, ()):
             if not d.passes or n_pass in d.passes:
                 yield start + d.position, d
-
-
-def _tempi(sheet: Sheet, played) -> tuple[list[tuple[Fraction, float]], float]:
-    """Tempo marks of all parts in playing order, and the first tempo."""
-    marks: dict[Fraction, Direction] = {}
-    for part in range(len(sheet.sounds)):
-        for at, d in _directions(played, part):
-            if d.kind in ("tempo", "modulation") and (at not in marks or d.rank >= marks[at].rank):
-                marks[at] = d
-    out, now, first = [], DEFAULT_TEMPO, None
-    for at in sorted(marks):
-        d = marks[at]
-        value = now * d.value if d.kind == "modulation" else (first or now) if d.value == FIRST_TEMPO else d.value
-        now = max(1.0, min(MAX_TEMPO, value))
-        first = now if first is None else first
-        out.append((at, now))
-    return out, out[0][1] if out and out[0][0] == 0 else DEFAULT_TEMPO
 
 
 def _holds(played) -> list[tuple[Fraction, Fraction]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from score.performance import LeftOut
+
 
 @dataclass(slots=True, frozen=True)
 class Ornament:
@@ -80,8 +82,9 @@ class Direction:
 
     ``level`` (velocity from here), ``stress`` (velocity of what begins here), ``wedge`` ("crescendo", "diminuendo",
     "stop"), ``pedal`` (bool), ``program`` (General MIDI, of the instrument ``name``), ``pizzicato`` (bool), ``tempo``
-    (quarters a minute), ``modulation`` (factor of the tempo), ``swing`` (share of the first of two notes, and the
-    length of each as written, in quarters).
+    (quarters a minute, or ``tempi.FIRST`` or ``BACK``), ``modulation`` (factor of the tempo), ``change`` ("gradual" or
+    "free", of the tempo in words), ``swing`` (share of the first of two notes, and the length of each as written, in
+    quarters).
     """
 
     position: Fraction
@@ -97,17 +100,38 @@ class Direction:
 class Marks:
     """Where a measure leads, all parts together."""
 
-    forward: bool = False
-    backward: int = 0  # how often the section is played; 0: no repeat sign
+    forward: bool = False  # a repeat sign at its beginning
+    backward: bool = False  # and at its end
+    times: int = 0  # that the sign at its end has the section played; 0: it does not say
     after_jump: bool = False  # the repeat is taken after D.C. and D.S. too
-    ending: frozenset[int] = frozenset()
     segno: set[str] = field(default_factory=set)
     coda: set[str] = field(default_factory=set)
     to_coda: str | None = None
+    al_coda: bool = False  # these words, which belong to a D.C. or D.S. in the same measure, else they are "To Coda"
     da_capo: bool = False
     dal_segno: str | None = None
+    until: str = ""  # what the jump leads to by its words, "al fine" or "al coda": "fine", "coda" or neither
     fine: bool = False
     jump_passes: frozenset[int] = frozenset()
+
+    def join(self, other: Marks):
+        """Where this or the other leads: signs of both, of jumps with a label this one's."""
+        for name in ("forward", "backward", "after_jump", "al_coda", "da_capo", "fine"):
+            setattr(self, name, getattr(self, name) or getattr(other, name))
+        for name in ("segno", "coda", "jump_passes"):
+            setattr(self, name, getattr(self, name) | getattr(other, name))
+        self.to_coda = other.to_coda if self.to_coda is None else self.to_coda
+        self.dal_segno = other.dal_segno if self.dal_segno is None else self.dal_segno
+        self.until, self.times = self.until or other.until, max(self.times, other.times)
+
+
+@dataclass(slots=True)
+class Bracket:
+    """An ending: measures that are played in some passes through a section only."""
+
+    first: int
+    last: int
+    numbers: frozenset[int]  # the passes, from 1
 
 
 @dataclass(slots=True)
@@ -118,6 +142,7 @@ class Measure:
     meter: tuple[int, int] | None = None
     missing: Fraction = Fraction(0)  # of a bar, before a pickup
     marks: Marks = field(default_factory=Marks)
+    later: dict[Fraction, Marks] = field(default_factory=dict)  # from where a repeat sign stands in its middle
     chords: dict[int, list[Chord]] = field(default_factory=dict)
     directions: dict[int, list[Direction]] = field(default_factory=dict)
     harmonies: dict[int, list[tuple[Fraction, object]]] = field(default_factory=dict)
@@ -141,3 +166,5 @@ class Sheet:
 
     sounds: list[dict[str, Sound]]  # of each part, by id; the first is the part's own
     measures: list[Measure]
+    brackets: list[Bracket] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)

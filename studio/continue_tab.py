@@ -134,6 +134,8 @@ def continue_tab(studio: Studio) -> gr.Dropdown:
                     )
                     if message["other_tempo"]:
                         text += f" It goes on at about {message['other_tempo']:.0f} quarters a minute: no loop."
+                    if message["not_played"]:
+                        text += f" Of the score were not played: {', '.join(message['not_played'])}."
                     yield status(text), value(kept_now, tracks[0]["id"]), job, kept_now
                 elif message["event"] == "begun":
                     began = time.monotonic()
