@@ -1,9 +1,9 @@
 """Faults put into the code on purpose, one at a time: do the tests notice?
 
-Each of the list ``bench/mutants.toml`` is a line that a careless edit could leave behind, with the test that has to fail
-because of it (DeMillo, Lipton and Sayward 1978, "Hints on test data selection"). A fault goes into a copy of the tree,
-never into the tree itself. It is *caught* where the test runs and an assertion fails or something raises; a test that
-cannot be collected, or that does not end in time, has caught nothing.
+Each of the list ``bench/mutants.toml`` is a line that a careless edit could leave behind, with the test that has to
+fail because of it (DeMillo, Lipton and Sayward 1978, "Hints on test data selection"). A fault goes into a copy of the
+tree, never into the tree itself. It is *caught* where the test runs and an assertion fails or something raises; a test
+that cannot be collected, or that does not end in time, has caught nothing.
 """
 
 from __future__ import annotations
