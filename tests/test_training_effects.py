@@ -518,3 +518,12 @@ def test_the_original_design_reads_its_own_output():
         assert torch.equal(after[:, :-1], state[:, 1:])
         torch.testing.assert_close(first[:, 257:], after[:, -1, 257:])
         torch.testing.assert_close(model.next_frame(after)[0][:, 257:], model._predict(after)[:, 257:])
+
+
+def test_a_run_is_held_by_one_training(tmp_path):
+    """While it is held, another training is refused in one line; afterwards it is free."""
+    from train import lock_run
+
+    with lock_run(tmp_path / "lock"), pytest.raises(UserError, match="another train.py"):
+        lock_run(tmp_path / "lock")
+    lock_run(tmp_path / "lock").close()
