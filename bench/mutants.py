@@ -94,6 +94,7 @@ def run_tests(root: Path, tests: Sequence[str], limit: float, threads: int = 1) 
     environment |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(threads)}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file changed twice in a second would be taken for the same
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
+    command.append(f"--basetemp={root}-tests")  # beside the copy, and gone with it
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             command, cwd=root, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
@@ -154,8 +155,11 @@ def try_all(chosen: Sequence[Mutant], jobs: int, limit: float, say=print) -> lis
             say(f"{done}/{len(chosen)} {outcome.verdict}: {mutant.path}: {mutant.does} ({outcome.seconds:.0f} s)")
             return outcome
 
-        with ThreadPoolExecutor(jobs) as pool:
+        pool = ThreadPoolExecutor(jobs)
+        try:
             return list(pool.map(one, chosen))
+        finally:  # Ctrl-C waits for the tests that run, and not for the rest
+            pool.shutdown(cancel_futures=True)
 
 
 def wanting(outcomes: Sequence[Outcome]) -> bool:

@@ -229,12 +229,6 @@ def test_loud_notes_are_louder():
     assert loud > soft + 6
 
 
-def test_a_note_that_is_struck_again_sounds_again():
-    """At the instant at which one ends another of its pitch begins: it is not ended with it."""
-    twice = played(Note(0.0, 0.5, 60, 90, 0), Note(0.5, 0.5, 60, 90, 0))
-    assert decibels(twice[-4000:]) == pytest.approx(decibels(twice[5000:9000]), abs=3)
-
-
 def test_bars_are_counted_for_the_slowest_prompt():
     """Two bars of each of two prompts: as many frames as the longer ones need, and the length of each."""
     prompts = [Prompt("a", None, Meter(120, 4, 4)), Prompt("b", None, Meter(60, 3, 4))]
