@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import predictor as predictor_module
@@ -80,6 +81,18 @@ def test_a_continuation_fades_out_of_the_prompt(corpus):
     assert left[0].abs() < 1e-6
     assert left[:12].abs().max() < 0.01 * usual  # where the fade has 0.5 %
     assert left[-64:].abs().max() > 0.05 * usual  # it is another sound
+
+
+def test_what_fades_in_is_the_same_sound(recordings):
+    """With the true magnitudes of 16 places, what fades in under the prompt's last samples is what they are: the
+    median of the error has less than 3 % of the power."""
+    waveform = torch.from_numpy(soundfile.read(sorted(recordings.iterdir())[1], dtype="float32")[0])
+    pieces = waveform[22050:].unfold(0, 16384, 22050)[:16]
+    featurizer = Featurizer(FeaturizerConfig())
+    new = continue_waveform(featurizer, pieces[:, :2048], featurizer.log_magnitude(pieces)[:, 1:])
+    true = pieces[:, 2048 - CROSSFADE :][:, : new.shape[1]]
+    error = (new - true)[:, :CROSSFADE].square().mean(1) / true.square().mean(1)
+    assert len(error) == 16 and error.median() < 0.03
 
 
 def test_each_future_goes_on_from_its_own_prompt(predictor, prompts):
