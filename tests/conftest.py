@@ -34,7 +34,15 @@ TINY = {
 
 
 # What takes longest comes first, so that both workers end at about the same time.
-HEAVY = ("test_studio_browser", "test_readme", "test_train", "test_session", "test_predict", "test_stereo", "test_deploy")
+HEAVY = (
+    "test_studio_browser",
+    "test_readme",
+    "test_train",
+    "test_session",
+    "test_predict",
+    "test_stereo",
+    "test_deploy",
+)
 
 
 def pytest_collection_modifyitems(items):
