@@ -131,20 +131,15 @@ def train(recordings, metadata, *arguments, **keywords):
     )
 
 
-def start_training(recordings, metadata, *arguments) -> subprocess.Popen:
-    """A tiny training in the background."""
-    command = [
-        sys.executable,
-        "train.py",
-        recordings,
-        "--metadata",
-        metadata,
-        *tiny_arguments(),
-        "--threads",
-        1,
-        *arguments,
-    ]
-    return subprocess.Popen([str(c) for c in command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def start_training(recordings, metadata, *arguments, before="pass") -> subprocess.Popen:
+    """A tiny training in the background.
+
+    Args:
+        before: a statement of Python that its process begins with.
+    """
+    words = [recordings, "--metadata", metadata, *tiny_arguments(), "--threads", 1, *arguments]
+    command = [sys.executable, "-c", f"{before}\nimport sys, train\nsys.exit(train.main(sys.argv[1:]))"]
+    return subprocess.Popen([*command, *(str(word) for word in words)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 def without_noise(model):

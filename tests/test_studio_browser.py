@@ -179,7 +179,7 @@ def continue_again(page, address):
 def test_an_empty_number_is_empty(browser, address, tone):
     """More, opened, filled and emptied field by field, goes on; what is filled in is followed."""
     with visit(browser, address) as page:
-        press_continue(page, tone, "1", "chorales")
+        press_continue(page, tone, "1")
         page.get_by_text(" s in ").wait_for()
         seconds, untouched = continue_again(page, address)
         assert seconds == pytest.approx(3.0, abs=0.01)
@@ -471,7 +471,9 @@ def test_it_can_be_installed(browser, address):
 
 
 def test_a_training_is_seen_while_it_runs(browser, address, folder, recordings):
-    training = start_training(recordings, folder / "live.json", "--minutes", 10, "--save-every", 4)
+    often = "import time_budget; time_budget.SHARE = 1.0; time_budget.EARLY_STEPS = 0"  # previews, from the start
+    words = "--minutes", 10, "--save-every", 4
+    training = start_training(recordings, folder / "live.json", *words, before=often)
     try:
         with visit(browser, address) as page:
             page.get_by_role("tab", name="Runs").click()
