@@ -358,6 +358,8 @@ def load_prompts(arguments: argparse.Namespace, framing, cancelled) -> list:
         meter = with_options(prompt.meter, arguments.tempo, arguments.meter)
         if arguments.bars and meter is None:
             raise UserError(f"{path}: has no tempo that bars could be counted in; give it by --tempo")
+        for remark in prompt.remarks:
+            print(f"{path}: {remark}", file=sys.stderr)
         prompts.append(dataclasses.replace(prompt, meter=meter))
     if arguments.chords is not None:
         meter = with_options(Meter(), arguments.tempo, arguments.meter)

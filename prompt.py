@@ -37,13 +37,14 @@ class Prompt:
     """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
     at its end: of audio, and where no bar can be counted by them, None. ``name`` is that of its file without the
     suffix; ``synthesized``, whether the player played it. ``line`` is where one of its bars begins, in seconds: those
-    that follow the prompt are counted from it; of audio None."""
+    that follow the prompt are counted from it; of audio None. ``remarks`` say what of a score is not played."""
 
     name: str
     waveform: np.ndarray
     meter: Meter | None = None
     synthesized: bool = False
     line: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def load_prompt(path, sample_rate: int, channels: int = 1, soundfont=None, start=None, stop=None) -> np.ndarray:
@@ -88,12 +89,12 @@ def load(
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
     if is_score(path):
-        waveform, meter, line = play_score(path, sample_rate, channels, soundfont, cancelled)
+        waveform, meter, line, remarks = play_score(path, sample_rate, channels, soundfont, cancelled)
     else:
-        waveform, meter, line = load_audio(path, sample_rate, channels, start, stop), None, None
+        waveform, meter, line, remarks = load_audio(path, sample_rate, channels, start, stop), None, None, ()
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
-    return Prompt(path.stem, waveform, meter, is_score(path), line)
+    return Prompt(path.stem, waveform, meter, is_score(path), line, remarks)
 
 
 def load_audio(
@@ -147,7 +148,7 @@ def load_chords(
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         path = Path(scratch) / "chords.mid"
         path.write_bytes(blob)
-        waveform, _, _ = play_score(path, sample_rate, channels, soundfont, cancelled)
+        waveform, *_ = play_score(path, sample_rate, channels, soundfont, cancelled)
     rest = max(0, round(len(bars) * meter.bar_seconds * sample_rate) - waveform.shape[-1])  # silence at the end
     return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter, True, 0.0)
 
@@ -188,9 +189,10 @@ def play_score(
     channels: int = 1,
     soundfont: str | Path | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> tuple[np.ndarray, Meter | None, float]:
+) -> tuple[np.ndarray, Meter | None, float, tuple[str, ...]]:
     """Read and play a score in a child process with limits, see :mod:`score`: its sound, the tempo and time
-    signature at its end, and the seconds at which its last bar ends. Shape: as :func:`load_audio`
+    signature at its end, the seconds at which its last bar ends, and what of it is not played, a sentence for each
+    kind. Shape: as :func:`load_audio`
 
     Raises:
         UserError: it cannot be played within the limits.
@@ -222,7 +224,7 @@ def play_score(
         waveform = np.fromfile(out, dtype=np.float32)
         end = json.loads(said.strip().splitlines()[-1])
     meter = Meter.if_sane(end["tempo"], *end["time_signature"])
-    return waveform if channels == 1 else waveform.reshape(channels, -1), meter, end["line"]
+    return waveform if channels == 1 else waveform.reshape(channels, -1), meter, end["line"], tuple(end["remarks"])
 
 
 def _run(command: list[str], environment: dict[str, str], cancelled: Callable[[], bool]):

@@ -12,8 +12,10 @@ from fractions import Fraction
 
 import regex
 
+from score.instruments import changes_in
 from score.performance import BadScore
 from score.sheet import Direction, Marks
+from score.values import ordinal
 
 LEVELS = {
     "n": 1, "pppppp": 4, "ppppp": 7, "pppp": 10, "ppp": 16, "pp": 33, "p": 49, "mp": 64, "mf": 80, "f": 96, "ff": 112,
@@ -40,7 +42,7 @@ FIRST_TEMPO = 0.0  # as the value of a tempo: back to the first
 
 def read_direction(element, position: Fraction, sound_at: Fraction, marks: Marks, out: list[Direction]):
     """A ``<direction>``: where it leads elsewhere to ``marks``, else to ``out``; its ``<sound>`` at ``sound_at``."""
-    sound, staff = element.find("sound"), element.findtext("staff", "")
+    sound, staff = element.find("sound"), ordinal(element.findtext("staff"))
     kinds = [kind for group in element.findall("direction-type") for kind in group]
     text = " ".join((kind.text or "").strip() for kind in kinds if kind.tag == "words").strip()[:81]
     coda_sign = any(kind.tag == "coda" for kind in kinds)
@@ -89,10 +91,8 @@ def read_sound(element, position: Fraction, marks: Marks, out: list[Direction], 
         add("pedal", pedal == "yes" or (pedal != "no" and _amount(pedal, 0, 100) >= 50))
     if element.get("pizzicato") is not None:
         add("pizzicato", element.get("pizzicato") == "yes", rank=1)
-    for midi in element.findall("midi-instrument"):
-        program = midi.findtext("midi-program")
-        if program is not None:
-            add("program", round(_amount(program, 1, 128)) - 1, midi.get("id", ""))
+    for kind, name, fields in changes_in(element):
+        add(kind, fields, name)
     if element.get("segno"):
         marks.segno.add(element.get("segno"))
     if element.get("coda"):

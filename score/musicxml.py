@@ -8,26 +8,27 @@ clefs change nothing, since MusicXML writes pitches as they sound there; ``trans
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import regex
 
 from score.directions import read_direction, read_dynamics, read_sound
-from score.instruments import drum_at, sounds_of
-from score.notations import STEPS, Glides, Ornaments, key_signature, read_roll, semitones, share_marks
+from score.heads import Heads, Staves, is_part_kit, spelled
+from score.instruments import sounds_of
+from score.lengths import FLAGS, MAX_QUARTERS, Lengths, bar_of, by_type
+from score.notations import Glides, Ornaments, read_roll, share_marks
 from score.performance import DEFAULT_METER, BadScore, check_count
 from score.sheet import Chord, Grace, Measure, Sheet, Sound, Written
+from score.values import finite, integer, ordinal
 
-MAX_QUARTERS = 100_000  # of a measure
 MAX_MEASURES = 20_000
 # Shares of the written length: staccato half (MuseScore), staccatissimo a third, portato three quarters.
 _GATES = {"staccato": 0.5, "spiccato": 0.5, "staccatissimo": 1 / 3, "detached-legato": 0.75}
 # Added to the velocity: music21's volume shifts of 0.1 and 0.15, of 127.
 _ACCENTS = {"accent": 13, "strong-accent": 19, "stress": 13, "unstress": -13, "soft-accent": 6}
-_LENGTHS = {
-    "1024th": 8, "512th": 7, "256th": 6, "128th": 5, "64th": 4, "32nd": 3, "16th": 2, "eighth": 1, "quarter": 0,
-    "half": -1, "whole": -2, "breve": -3, "long": -4, "maxima": -5,
-}  # fmt: skip
+_GUESSED = "not played as written: {}, of which nothing says how long it lasts", "note"
+_BAD_METER = "not counted: {} that cannot be read", "time signature"
 
 
 def read_sheet(root) -> Sheet:
@@ -39,8 +40,9 @@ def read_sheet(root) -> Sheet:
     check_count(sum(1 for _ in root.iter("note")) or sum(1 for _ in root.iter("harmony")))
     headers = {part.get("id", ""): part for part in root.iter("score-part")}
     names = {part.findtext("part-name", "").strip().lower() for part in headers.values()}
-    sheet = Sheet([], [])
-    for index, part in enumerate(root.findall("part")):
+    sheet, parts = Sheet([], []), root.findall("part")
+    open_rests: list[tuple[Measure, Chord, Fraction | None]] = []
+    for index, part in enumerate(parts):
         header = headers.get(part.get("id", ""))
         sheet.sounds.append({"": Sound()} if header is None else sounds_of(header, names))
         measures = part.findall("measure")
@@ -48,14 +50,19 @@ def read_sheet(root) -> Sheet:
             raise BadScore(f"has {len(measures)} measures; at most {MAX_MEASURES} are played, shorten it")
         while len(sheet.measures) < len(measures):
             sheet.measures.append(Measure())
-        reader = _PartReader(index, sheet.sounds[-1])
+        heads = Heads(part, sheet.sounds[-1], is_part_kit(header), sheet.remarks)
+        reader = _PartReader(index, sheet, heads, Lengths(part, parts), root.find("defaults/concert-score") is not None)
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
+            open_rests += ((measure, *rest) for rest in reader.open_rests)
+        if reader.lengths.n_guessed:
+            sheet.remarks[_GUESSED] += reader.lengths.n_guessed
         reader.close_endings(sheet.measures)
+    _close(open_rests)
     rest = None  # of the bar that the measure before has begun
     for measure in sheet.measures:
         measure.meter = measure.meter or DEFAULT_METER
-        bar = Fraction(4 * measure.meter[0], measure.meter[1])
+        bar = bar_of(measure.meter)
         if measure.length == 0:  # nothing written in any part
             measure.length = bar
         if measure.length < bar and rest in (None, measure.length):  # at the beginning, or behind a repeat in a bar
@@ -64,19 +71,27 @@ def read_sheet(root) -> Sheet:
     return sheet
 
 
+def _close(open_rests: list[tuple[Measure, Chord, Fraction | None]]):
+    """Give rests that last as long as their bar its length: that of what else is in it, or else the one they have."""
+    alone: dict[int, Fraction] = {}
+    for measure, _, length in open_rests:
+        if measure.length == 0:
+            length = bar_of(measure.meter or DEFAULT_METER) if length is None else length
+            alone[id(measure)] = max(length, alone.get(id(measure), length))
+    for measure, chord, _ in open_rests:
+        measure.length = alone.get(id(measure), measure.length)
+        chord.length = measure.length
+
+
 class _PartReader:
     """Goes through the measures of one part, with what holds on from one to the next."""
 
-    def __init__(self, index: int, sounds: dict[str, Sound]):
-        self.index, self.sounds = index, sounds
-        self.divisions = Fraction(1)
-        self.meter: tuple[int, int] | None = None
-        self.transposition: dict[str, int] = {}  # semitones, by staff
-        self.doubling: dict[str, int] = {}  # an octave, by staff
+    def __init__(self, index: int, sheet: Sheet, heads: Heads, lengths: Lengths, concert: bool):
+        self.index, self.remarks = index, sheet.remarks
+        self.heads, self.lengths, self.staves = heads, lengths, Staves(concert)
         self.endings: list[tuple[int, str, str]] = []  # measure, start or stop, numbers
         self.past: list[list[Chord]] = []  # chords of the measures before
         self.repeated = 0  # under a percent sign: of how many measures before
-        self.keys: dict[str, dict[int, float]] = {}  # alterations by step, by staff
         self.ornaments, self.glides = Ornaments(), Glides()
         self.trilling: dict[str, bool] = {}  # whether the last note of a voice is trilled
 
@@ -87,6 +102,9 @@ class _PartReader:
         self.directions = measure.directions.setdefault(self.index, [])
         self.graces: dict[str, list[Grace]] = {}
         self.last: Chord | Grace | None = None
+        self.bar_rest: Fraction | None = None  # where the cursor is behind a rest that lasts the bar
+        self.open_rests: list[tuple[Chord, Fraction | None]] = []  # whose length the bar will tell
+        self.lengths.begin(element, measure.meter, first=not self.past)
         for child in element:
             handler = getattr(self, "_" + str(child.tag).replace("-", "_"), None)
             if child.tag in _HANDLED and handler is not None:
@@ -97,22 +115,16 @@ class _PartReader:
                 owner.after.extend(graces)
                 self._terminate(voice, graces)
         share_marks(self.chords)
-        self.ornaments.read(self.chords, self.keys)
+        self.ornaments.read(self.chords, self.staves.keys)
         if 0 < self.repeated <= len(self.past) and not any(chord.notes for chord in self.chords):
             self.chords = measure.chords[self.index] = self.past[-self.repeated]
         self.past.append(self.chords)
         measure.length = max(measure.length, self.furthest)
-        measure.meter = measure.meter or self.meter
+        measure.meter = measure.meter or self.lengths.meter
 
-    def _quarters(self, element, path: str = "duration", least: int | None = 0) -> Fraction | None:
-        """A number of divisions as quarters."""
-        text = element.findtext(path) if path else element.text
-        if text is None or not text.strip():
-            return None
-        divisions = _fraction(text, path or element.tag)
-        if least is not None and divisions < least:
-            raise BadScore(f"has a negative <{path or element.tag}> ({text.strip()[:30]}); export it again")
-        return divisions / self.divisions
+    def _offset(self, element, path: str = "offset") -> Fraction:
+        """An offset in quarters; 0 for none, and for what cannot be read."""
+        return self.lengths.quarters(element.findtext(path) if path else element.text) or Fraction(0)
 
     def _move(self, quarters: Fraction):
         self.position = max(Fraction(0), self.position + quarters)
@@ -121,33 +133,36 @@ class _PartReader:
         self.furthest = max(self.furthest, self.position)
 
     def _backup(self, element):
-        self._move(-(self._quarters(element) or Fraction(0)))
+        """Without a duration to the beginning of the measure; there, too, behind a rest that lasts the bar, as the
+        durations of both may tell another bar than the one that it lasts."""
+        quarters = self.lengths.quarters(element.findtext("duration"))
+        to_bar = self.bar_rest is not None and self.bar_rest == self.position and quarters
+        if quarters is None or quarters < 0 or (to_bar and quarters >= min(self.position, self.said)):
+            self.position = Fraction(0)
+        else:
+            self._move(-quarters)
         self.last = None
 
     def _forward(self, element):
-        self._move(self._quarters(element) or Fraction(0))
+        quarters = self.lengths.quarters(element.findtext("duration"))
+        if quarters is None or quarters < 0:
+            quarters = self.lengths.fill(element, self.position) - self.position
+        self._move(quarters)
         self.last = None
 
     def _attributes(self, element):
-        divisions = element.findtext("divisions")
-        if divisions is not None:
-            self.divisions = _fraction(divisions, "divisions")
-            if self.divisions <= 0:
-                raise BadScore(f"has {divisions.strip()[:30]!r} divisions of a quarter; export it again")
+        self.lengths.tell(element.findtext("divisions"))
+        self.staves.read(element)
         time = element.find("time")
         if time is not None and time.find("beats") is not None:
-            self.meter = _meter(time)
-        for key in element.findall("key"):
-            self.keys[key.get("number", "")] = key_signature(key)
+            meter = _meter(time)
+            if meter is None:
+                self.remarks[_BAD_METER] += 1
+            else:
+                self.lengths.meter = meter
         repeat = element.find("measure-style/measure-repeat")
         if repeat is not None:
-            self.repeated = (_integer(repeat.text, 8) or 1) if repeat.get("type") == "start" else 0
-        for transpose in element.findall("transpose"):
-            staff = transpose.get("number", "")
-            chromatic = _integer(transpose.findtext("chromatic"), 60)
-            self.transposition[staff] = chromatic + 12 * _integer(transpose.findtext("octave-change"), 5)
-            double = transpose.find("double")
-            self.doubling[staff] = 0 if double is None else 12 if double.get("above") == "yes" else -12
+            self.repeated = (integer(repeat.text, 8) or 1) if repeat.get("type") == "start" else 0
 
     def _barline(self, element):
         marks, repeat = self.measure.marks, element.find("repeat")
@@ -155,7 +170,7 @@ class _PartReader:
             if repeat.get("direction") == "forward":
                 marks.forward = True
             else:
-                marks.backward = max(marks.backward, _integer(repeat.get("times"), 1_000_000) or 2)
+                marks.backward = max(marks.backward, integer(repeat.get("times"), 1_000_000) or 2)
                 marks.after_jump |= repeat.get("after-jump") == "yes"
         for ending in element.findall("ending"):
             self.endings.append((id(self.measure), ending.get("type", ""), ending.get("number", "")))
@@ -176,44 +191,40 @@ class _PartReader:
                 current = frozenset()
 
     def _harmony(self, element):
-        offset = self._quarters(element, "offset", None) or Fraction(0)
-        at = max(Fraction(0), self.position + offset)
+        at = max(Fraction(0), self.position + self._offset(element))
         self.measure.harmonies.setdefault(self.index, []).append((at, element))
 
     def _direction(self, element):
         offset = element.find("offset")
         shift = Fraction(0)
         if offset is not None and offset.get("sound") == "yes":
-            shift = self._quarters(offset, "", None) or shift
+            shift = self._offset(offset, "")
         at = max(Fraction(0), self.position + shift)
-        own = self._quarters(element, "sound/offset", None)
-        sound_at = at if own is None else max(Fraction(0), self.position + own)
+        own = element.find("sound/offset")
+        sound_at = at if own is None else max(Fraction(0), self.position + self._offset(own, ""))
         read_direction(element, at, sound_at, self.measure.marks, self.directions)
 
     def _sound(self, element):
-        shift = self._quarters(element, "offset", None) or Fraction(0)
-        read_sound(element, max(Fraction(0), self.position + shift), self.measure.marks, self.directions)
+        at = max(Fraction(0), self.position + self._offset(element))
+        read_sound(element, at, self.measure.marks, self.directions)
 
     def _note(self, element):
         grace, in_chord = element.find("grace"), element.find("chord") is not None
-        voice, staff = element.findtext("voice", "1"), element.findtext("staff", "")
+        voice, staff = (element.findtext("voice") or "").strip() or "1", ordinal(element.findtext("staff"))
         notations = element.findall("notations")
         if grace is not None:
             self._grace(element, grace, in_chord, voice, staff, notations)
             return
-        length = self._quarters(element)
-        if length is None:
-            length = _by_type(element)
-        rest = element.find("rest")
-        if rest is not None and rest.get("measure") == "yes" and self.meter is not None and self.position == 0:
-            length = min(length, Fraction(4 * self.meter[0], self.meter[1]))  # some write four quarters in any meter
-        if in_chord and isinstance(self.last, Chord):
-            chord = self.last
+        before = self.last if in_chord and isinstance(self.last, Chord) else None
+        if before is None and self.position == 0 and self.lengths.is_bar_rest(element):
+            chord = self._rest_of_bar(element, voice, staff)
+        elif before is not None:
+            chord, length = before, self.lengths.of(element, before.length)
             if length != chord.length:  # a shorter or longer note of the same chord
                 chord = Chord(chord.position, length, [], voice, staff)
                 self.chords.append(chord)
         else:
-            dotted = element.find("dot") is not None
+            dotted, length = element.find("dot") is not None, self.lengths.of(element)
             chord = Chord(self.position, length, [], voice, staff, dotted, before=self._graces_before(voice))
             self.chords.append(chord)
             self._move(length)
@@ -231,6 +242,20 @@ class _PartReader:
             chord.alternates = tremolo.get("type") == "stop"
             chord.alternation = None if chord.alternates else _strokes(element, tremolo)
         self.glides.read(notations, written)
+
+    def _rest_of_bar(self, element, voice: str, staff: str) -> Chord:
+        length, is_open = self.lengths.bar_rest(element)
+        self.said = self.lengths.quarters(element.findtext("duration")) or Fraction(0)
+        moves = length or Fraction(0)
+        chord = self.last = Chord(Fraction(0), moves, [], voice, staff, before=self._graces_before(voice))
+        self.chords.append(chord)
+        furthest = self.furthest
+        self._move(moves)
+        self.bar_rest = self.position
+        if is_open:
+            self.furthest = furthest
+            self.open_rests.append((chord, length))
+        return chord
 
     def _graces_before(self, voice: str) -> list[Grace]:
         """The grace notes of the next chord; those that end a trill in this measure are given to that."""
@@ -255,7 +280,7 @@ class _PartReader:
             self.last.notes.extend(notes)
             return
         previous, following = (_share(grace.get(f"steal-time-{which}")) for which in ("previous", "following"))
-        self.last = Grace(notes, _by_type(element), grace.get("slash") == "yes", previous, following)
+        self.last = Grace(notes, by_type(element) or Fraction(1, 2), grace.get("slash") == "yes", previous, following)
         self.graces.setdefault(voice, []).append(self.last)
 
     def _written(self, element, staff: str, notations, position: Fraction) -> list[Written]:
@@ -266,13 +291,10 @@ class _PartReader:
         head = element.findtext("notehead", "")
         if element.find("rest") is not None or element.find("cue") is not None or head.strip() == "slash":
             return []
-        of = element.find("instrument")
-        name = of.get("id", "") if of is not None else ""
-        if name not in self.sounds:
-            name = next(iter(self.sounds))
-        pitch = self._pitch(element, staff, self.sounds[name])
-        if pitch is None:
+        sounding = self.heads.sounding(element, staff, self.staves)
+        if sounding is None:
             return []
+        pitch, name = sounding
         ties = {tie.get("type") for tie in element.findall("tie")}
         ties = ties or {tied.get("type") for notation in notations for tied in notation.findall("tied")}
         written = Written(pitch, name, "start" in ties, "stop" in ties)
@@ -283,41 +305,15 @@ class _PartReader:
             tremolo = notation.find("ornaments/tremolo")
             if tremolo is not None and tremolo.get("type", "single") in ("single", "unmeasured"):
                 written.stroke = written.stroke or _strokes(element, tremolo)
-        written.roll, written.spelled = read_roll(notations), _spelled(element)
-        if element.get("dynamics"):
-            written.velocity = 0.9 * _finite(element.get("dynamics"), "dynamics")
-        written.attack, written.release = (
-            None if element.get(key) is None else _fraction(element.get(key), key) / self.divisions
-            for key in ("attack", "release")
-        )
+        written.roll, written.spelled = read_roll(notations), spelled(element)
+        loudness = finite(element.get("dynamics"))
+        written.velocity = None if loudness is None else 0.9 * loudness
+        written.attack, written.release = (self.lengths.quarters(element.get(key)) for key in ("attack", "release"))
         written.passes = numbers(element.get("time-only", ""))
         if element.get("pizzicato"):
             written.pizzicato = element.get("pizzicato") == "yes"
-        octave = self.doubling.get(staff, self.doubling.get("", 0))
-        if not octave:
-            return [written]
-        from dataclasses import replace
-
-        return [written, replace(written, pitch=pitch + octave)]
-
-    def _pitch(self, element, staff: str, sound: Sound) -> float | None:
-        pitch, unpitched = element.find("pitch"), element.find("unpitched")
-        if sound.key is not None and (sound.drums or unpitched is not None):
-            return sound.key
-        if pitch is not None:
-            step, octave = (pitch.findtext("step") or "").strip(), (pitch.findtext("octave") or "").strip()
-            if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
-                raise BadScore(f"has a note with the pitch {step[:20]!r} {octave[:20]!r}; export it again")
-            alter = _finite(pitch.findtext("alter") or "0", "alter")
-            shift = 0 if sound.drums else self.transposition.get(staff, self.transposition.get("", 0))
-            sounding = semitones(7 * int(octave) + STEPS.index(step), alter) + shift
-            if not 0 <= sounding <= 127:
-                raise BadScore(f"has a note ({step}{octave}) that is too low or too high to be heard; export it again")
-            return sounding
-        if unpitched is not None:
-            sound.drums = True  # whatever its name
-            return drum_at(unpitched.findtext("display-step", "").strip(), unpitched.findtext("display-octave", ""))
-        return None
+        octave = self.staves.of(self.staves.doubling, staff, 0)
+        return [written] if not octave else [written, replace(written, pitch=pitch + octave)]
 
 
 _HANDLED = {"note", "backup", "forward", "attributes", "barline", "direction", "sound", "harmony"}
@@ -331,69 +327,28 @@ def numbers(text: str) -> frozenset[int]:
     return frozenset(out)
 
 
-def _meter(time) -> tuple[int, int]:
-    """Of composite times the sum: 3+2/8 is 5/8, 2/4 + 3/8 is 7/8."""
+def _meter(time) -> tuple[int, int] | None:
+    """Of composite times the sum: 3+2/8 is 5/8, 2/4 + 3/8 is 7/8; None for what cannot be read."""
     tops, bottoms = [e.text or "" for e in time.findall("beats")], [e.text or "" for e in time.findall("beat-type")]
     pairs = []
     for top, bottom in zip(tops, bottoms, strict=False):
-        beats, unit = sum(int(n) for n in regex.findall(r"\d{1,3}", top)), _integer(bottom, 1024)
+        beats, unit = sum(int(n) for n in regex.findall(r"\d{1,3}", top)), integer(bottom, 1024)
         if beats < 1 or unit < 1:
-            raise BadScore(f"has a time signature of {top[:20]!r}/{bottom[:20]!r}; export it again")
+            return None
         pairs.append((beats, unit))
     if not pairs:
-        raise BadScore("has a time signature without a number below; export it again")
+        return None
     unit = math.lcm(*(unit for _, unit in pairs))
     return sum(beats * unit // below for beats, below in pairs), unit
 
 
-def _by_type(element) -> Fraction:
-    """The length of a note's head and dots, in quarters; an eighth where it has no type."""
-    length = Fraction(1, 2) ** _LENGTHS.get(element.findtext("type", "eighth").strip(), 1)
-    return length * (2 - Fraction(1, 2) ** min(4, len(element.findall("dot"))))
-
-
-def _spelled(element) -> tuple[int, float] | None:
-    """Place on the stave and alteration; None of what has no pitch, or none that can be read (it is a drum's)."""
-    step = (element.findtext("pitch/step") or "").strip()
-    octave = (element.findtext("pitch/octave") or "").strip()
-    if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
-        return None
-    return 7 * int(octave) + STEPS.index(step), _finite(element.findtext("pitch/alter") or "0", "alter")
-
-
 def _strokes(element, tremolo) -> Fraction | None:
     """The strokes of a tremolo: each slash halves, as each flag of the note does; without measure three slashes."""
-    slashes = 3 if tremolo.get("type") == "unmeasured" else min(5, _integer(tremolo.text, 8))
-    flags = max(0, min(4, _LENGTHS.get(element.findtext("type", "quarter").strip(), 0)))
+    slashes = 3 if tremolo.get("type") == "unmeasured" else min(5, integer(tremolo.text, 8))
+    flags = max(0, min(4, FLAGS.get(element.findtext("type", "quarter").strip(), 0)))
     return Fraction(1, 2) ** (slashes + flags) if slashes > 0 else None
 
 
-def _fraction(text: str, what: str) -> Fraction:
-    value = _finite(text, what)
-    if abs(value) > 1e15:
-        raise BadScore(f"has {text.strip()[:30]!r} as {what}; export it again")
-    return (
-        Fraction(text.strip())
-        if regex.fullmatch(r"\s*-?\d{1,15}\s*", text)
-        else Fraction(value).limit_denominator(10**6)
-    )
-
-
-def _finite(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadScore(f"has {text.strip()[:30]!r} as {what}, which is no number; export it again")
-    return value
-
-
-def _integer(text: str | None, limit: int) -> int:
-    """0 where there is none; cut at ``limit``."""
-    match = regex.match(r"\s*([-+]?\d{1,9})", text or "")
-    return max(-limit, min(limit, int(match[1]))) if match else 0
-
-
 def _share(text: str | None) -> float | None:
-    return None if not text else max(0.0, min(0.9, _finite(text, "steal-time") / 100))
+    percent = finite(text)
+    return None if percent is None else max(0.0, min(0.9, percent / 100))

@@ -76,6 +76,7 @@ class Performance:
     first: Beat = Beat()
     last: Beat = Beat()
     line: float = 0.0
+    remarks: list[str] = field(default_factory=list)  # what of the score is not played, or only guessed; a line each
 
     @property
     def end(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -79,8 +80,9 @@ class Direction:
     """Something between the notes, by ``kind``:
 
     ``level`` (velocity from here), ``stress`` (velocity of what begins here), ``wedge`` ("crescendo", "diminuendo",
-    "stop"), ``pedal`` (bool), ``program`` (General MIDI, of the instrument ``name``), ``pizzicato`` (bool), ``tempo``
-    (quarters a minute), ``modulation`` (factor of the tempo), ``swing`` (share of the first of two notes, and the
+    "stop"), ``pedal`` (bool), ``sound`` and ``instrument`` (fields of :class:`Sound` that change, of the instrument
+    ``name``; the second is another instrument), ``pizzicato`` (bool), ``tempo`` (quarters a minute), ``modulation``
+    (factor of the tempo), ``swing`` (share of the first of two notes, and the
     length of each as written, in quarters).
     """
 
@@ -133,6 +135,7 @@ class Sound:
     key: int | None = None  # the drum that it is
     volume: int | None = None  # controllers 7 and 10
     pan: int | None = None
+    said: bool = False  # whether anything tells which instrument it is
 
 
 @dataclass(slots=True)
@@ -141,3 +144,5 @@ class Sheet:
 
     sounds: list[dict[str, Sound]]  # of each part, by id; the first is the part's own
     measures: list[Measure]
+    # What is left out or guessed, by a sentence with a place for how many of what, and the noun for these.
+    remarks: Counter[tuple[str, str]] = field(default_factory=Counter)
