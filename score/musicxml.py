@@ -27,7 +27,7 @@ MAX_MEASURES = 20_000
 _GATES = {"staccato": 0.5, "spiccato": 0.5, "staccatissimo": 1 / 3, "detached-legato": 0.75}
 # Added to the velocity: music21's volume shifts of 0.1 and 0.15, of 127.
 _ACCENTS = {"accent": 13, "strong-accent": 19, "stress": 13, "unstress": -13, "soft-accent": 6}
-_GUESSED = "not played as written: {}, of which nothing says how long it lasts", "note"
+_GUESSED = "not played as written: {} without a length", "note"
 _BAD_METER = "not counted: {} that cannot be read", "time signature"
 
 
