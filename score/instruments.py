@@ -7,6 +7,7 @@ from functools import cache
 
 from score.notations import STEPS
 from score.sheet import Sound
+from score.standard_sounds import by_sound, drum_by_name, program_by_name
 
 CHOIR = 52  # "choir aahs", as MuseScore plays voices
 BASS_GUITAR = 33
@@ -47,8 +48,9 @@ def number(element, path: str, low: float, high: float) -> float | None:
 def sounds_of(part, names: set[str]) -> dict[str, Sound]:
     """The instruments of one ``<score-part>``, by id.
 
-    The order of what is believed: midi-program (and channel 10 for drums), instrument-sound, the names of the
-    instrument and of the part (by music21, in English, German, French, Italian, Spanish and Russian), piano.
+    The order of what is believed: midi-program (and channel 10 for drums), instrument-sound by MusicXML's
+    standard, the names of the instrument and of the part (by music21, in English, German, French, Italian, Spanish and
+    Russian), piano.
 
     Args:
         names: lower-case names of all parts: a bass among singers sings, alone it is a bass guitar.
@@ -57,21 +59,21 @@ def sounds_of(part, names: set[str]) -> dict[str, Sound]:
     part_names = [part.findtext("part-name", ""), part.findtext("part-abbreviation", "")]
     for instrument in part.findall("score-instrument") or [part]:
         key = "" if instrument is part else instrument.get("id", "").strip()
-        said = [instrument.findtext("instrument-sound", "").replace(".", " ")]
-        said += [instrument.findtext("instrument-name", ""), *part_names]
+        said = [instrument.findtext("instrument-name", ""), *part_names]
         said.append(instrument.findtext("virtual-instrument/virtual-name", ""))
+        known = _by_sound(instrument)
         midis = part.findall("midi-instrument")
         midi = next((m for m in midis if m.get("id", "").strip() == key), None) if key else next(iter(midis), None)
-        out[key] = _sound(midi, said, names)
+        out[key] = _sound(midi, known, said, names)
     return out
 
 
-def _sound(midi, said: list[str], names: set[str]) -> Sound:
+def _sound(midi, found, said: list[str], names: set[str]) -> Sound:
     sound = Sound()
     told = {} if midi is None else _told(midi)
     for name, value in told.items():
         setattr(sound, name, value)
-    found = next((known for name in said if (known := by_name(name)) is not None), None)
+    found = found or next((known for name in said if (known := by_name(name)) is not None), None)
     sound.said = bool(told.keys() & {"program", "drums", "key"}) or found is not None
     if "program" in told or sound.drums:
         sound.drums |= sound.key is not None and "drums" not in told
@@ -81,9 +83,15 @@ def _sound(midi, said: list[str], names: set[str]) -> Sound:
     if found is not None:
         sound.program, sound.drums, key = found
         sound.key = key if sound.key is None else sound.key
-    if "bass" in {name.strip().lower() for name in said[1:]} and not names & _VOICES:
+    if "bass" in {name.strip().lower() for name in said} and not names & _VOICES:
         sound.program = BASS_GUITAR
     return sound
+
+
+def _by_sound(element) -> tuple[int, bool, int | None] | None:
+    """As :func:`by_name`, of an ``<instrument-sound>``; some write a plain name there."""
+    sound = element.findtext("instrument-sound", "")
+    return by_sound(sound) or by_name(sound.replace(".", " "))
 
 
 def _told(midi) -> dict:
@@ -113,9 +121,9 @@ def changes_in(sound) -> Iterator[tuple[str, str, dict]]:
     for change in sound.findall("instrument-change"):
         inner = change.find("score-instrument")
         inner = change if inner is None else inner
-        said = [inner.findtext("instrument-sound", "").replace(".", " ")]
-        said += [inner.findtext("virtual-instrument/virtual-name", ""), inner.findtext("instrument-name", "")]
-        found = next((known for name in said if (known := by_name(name)) is not None), None)
+        virtual, name = inner.findtext("virtual-instrument/virtual-name", ""), inner.findtext("instrument-name", "")
+        program = program_by_name(virtual)
+        found = _by_sound(inner) or (by_name(virtual) if program is None else (program, False, None)) or by_name(name)
         if found is not None:
             fields = dict(zip(("program", "drums", "key"), found, strict=True)) | {"bank": 0}
             yield "instrument", (change.get("id") or inner.get("id") or "").strip(), fields
@@ -136,13 +144,16 @@ def by_name(name: str) -> tuple[int, bool, int | None] | None:
         return None
     from music21 import instrument
 
-    low = name.lower()
+    low, drum = name.lower(), drum_by_name(name)
+    if drum is not None:
+        return 0, True, drum
     if any(word in low for word in _KITS):
         return 0, True, None
     try:
         found = instrument.fromString(name)
     except Exception:  # it raises several kinds on odd names; a name is no reason to refuse a score
-        return (CHOIR, False, None) if low.split()[0] in _VOICES else None
+        program = CHOIR if low.split()[0] in _VOICES else program_by_name(name)
+        return None if program is None else (program, False, None)
     if isinstance(found, instrument.Vocalist | instrument.Choir):
         return CHOIR, False, None
     if isinstance(found, instrument.UnpitchedPercussion):

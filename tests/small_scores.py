@@ -8,8 +8,8 @@ STEPS = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"]
 
 
 def note(what: str, duration=None, kind=None, voice=None, staff=None, dots=0, tuplet=None, chord=False, more="") -> str:
-    """A ``<note>``: ``C4``, ``C#4``; ``x:C5`` without pitch, with head x, ``o:`` with a plain one; ``r`` a rest, ``R`` of
-    a bar.
+    """A ``<note>``: ``C4``, ``C#4``; ``x:C5`` without pitch, with head x, ``o:`` with a plain one; ``r`` a rest, ``R``
+    one of a bar.
 
     Args:
         tuplet: (actual, normal) or (actual, normal, type).

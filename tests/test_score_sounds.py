@@ -286,6 +286,37 @@ def test_instrument_changes(case):
     assert programs(score([ONE + note("C5", 4), inside + note("C5", 4)], headers=[header("Flute", *FLUTE)])) == expected
 
 
+@pytest.mark.parametrize(
+    ("sound", "program"),
+    [
+        ("pitched-percussion.marimba", 12),
+        ("pitched-percussion.xylophone.bass", 13),
+        ("wind.flutes.flute.alto", 73),
+        ("wind.reed.clarinet.bass", 71),
+        ("wind.reed.saxophone.tenor", 66),
+        ("wind.reed.english-horn", 69),
+        ("pluck.bass.electric", 33),
+        ("pluck.guitar.steel-string", 25),
+        ("brass.french-horn", 60),
+        ("keyboard.harpsichord", 6),
+        ("voice.soprano", 52),
+        ("strings.group", 48),
+        ("drum.timpani", 47),
+        ("drum.group.set", "drums"),
+        ("metal.cymbal.crash", "drums"),
+        ("Clarinet", 71),
+    ],
+)
+def test_standard_sounds(sound, program):
+    """Those of sounds.xml, in the part list and as a change; by what stands before the dots where there is no line."""
+    head = header("Part", ("P1-I1", "X", None)).replace(
+        "</instrument-name>", f"</instrument-name><instrument-sound>{sound}</instrument-sound>"
+    )
+    assert programs(score([ONE + note("C5", 4)], headers=[head])) == [program]
+    changed = change(f'<instrument-change id="P1-I1"><instrument-sound>{sound}</instrument-sound></instrument-change>')
+    assert programs(score([ONE + note("C5", 4), changed + note("C5", 4)]))[1] == program
+
+
 def test_a_change_is_of_its_instrument_and_from_its_place_on():
     """The other instrument of the part keeps its sound; a repeat begins as it is written; voices behind a backup do
     not change before its time."""
@@ -481,5 +512,5 @@ def test_timewise_scores_keep_their_measures():
     head = f"<part-list>{header()}{header(number=2)}</part-list>"
     first = f'<part id="P1">{ONE}<sound tempo="60"/>{note("C4", 4)}</part>'
     second = f'<part id="P1">{note("D4", 4)}</part><part id="P2">{ONE}{note("C3", 4)}</part>'
-    blob = f'<score-timewise>{head}<measure number="1">{first}</measure><measure number="2">{second}</measure></score-timewise>'
-    assert heard(blob.encode()) == "C4 0-4, C3 4-8, D4 4-8"
+    measures = f'<measure number="1">{first}</measure><measure number="2">{second}</measure>'
+    assert heard(f"<score-timewise>{head}{measures}</score-timewise>".encode()) == "C4 0-4, C3 4-8, D4 4-8"
