@@ -20,6 +20,7 @@ from score.values import finite, integer, ordinal
 NOISE = "without pitch: "  # before an instrument's id: what is no pitch in its part, see :mod:`score.sounds`
 UNREADABLE = "not played: {} whose pitch cannot be read", "note"
 UNHEARD = "not played: {} too low or too high to be heard", "note"
+_D4, _A4, _C6 = 29, 33, 42  # places on the stave; as keys, A4 and what is above are drums of Latin America
 _LOWEST_LINES = {"G": 30, "F": 18, "C": 24}  # place of the lowest line under a clef on its usual line
 _USUAL_LINES = {"G": 2, "F": 4, "C": 3}
 
@@ -84,6 +85,10 @@ class Heads:
         self.declared = {sound.key: name for name, sound in reversed(sounds.items()) if sound.key is not None}
         notes = part.findall("measure/note")
         self.pitched = any(note.find("pitch") is not None for note in notes)
+        # Whether the pitches of drums are places on a stave with a treble clef, where they are no General MIDI keys.
+        places = {spelled(note) for note in notes if note.find("pitch") is not None}
+        self.on_stave = all(p is not None and p[1] == 0 and _D4 <= p[0] <= _C6 for p in places)
+        self.on_stave &= any(p is not None and p[0] >= _A4 for p in places)
         self.known: dict[tuple[int, str], str] = {}  # instruments by place and head, of notes that name theirs
         for note in notes:
             name, place = named(note), _place(note.find("unpitched"), "display-")
@@ -104,11 +109,14 @@ class Heads:
             if place is None or alter is None:
                 self.remarks[UNREADABLE] += 1
                 return None
-            if percussion and (sound.drums or not sound.said) and (sound.key is None or names_none):
-                return self._drum(element, place, name, names_none)
-            if sound.drums and sound.key is not None:
+            if sound.drums and sound.key is not None and (not names_none or self.single):
                 return sound.key, name
-            sounding = semitones(place, alter) + (0 if sound.drums else staves.of(staves.transposition, staff, 0))
+            key = semitones(place, alter)
+            if sound.drums and names_none and key in self.declared:
+                return key, self.declared[key]
+            if (percussion and (sound.drums or not sound.said)) or (sound.drums and (self.on_stave or self.declared)):
+                return self._drum(element, place, name, names_none)
+            sounding = key + (0 if sound.drums else staves.of(staves.transposition, staff, 0))
             if not 0 <= sounding <= 127:
                 self.remarks[UNHEARD] += 1
                 return None

@@ -57,13 +57,16 @@ def sounds_of(part, names: set[str]) -> dict[str, Sound]:
     """
     out: dict[str, Sound] = {}
     part_names = [part.findtext("part-name", ""), part.findtext("part-abbreviation", "")]
-    for instrument in part.findall("score-instrument") or [part]:
+    midis = part.findall("midi-instrument")
+    # Without score-instruments several midi-instruments are those of the part.
+    for instrument in part.findall("score-instrument") or (midis if len(midis) > 1 else [part]):
         key = "" if instrument is part else instrument.get("id", "").strip()
         said = [instrument.findtext("instrument-name", ""), *part_names]
         said.append(instrument.findtext("virtual-instrument/virtual-name", ""))
         known = _by_sound(instrument)
-        midis = part.findall("midi-instrument")
-        midi = next((m for m in midis if m.get("id", "").strip() == key), None) if key else next(iter(midis), None)
+        midi = next((m for m in midis if m.get("id", "").strip() == key), None)
+        if midi is None and (len(midis) == 1 or not key) and len(part.findall("score-instrument")) < 2:
+            midi = next(iter(midis), None)  # whatever it is called
         out[key] = _sound(midi, known, said, names)
     return out
 

@@ -113,6 +113,8 @@ class Lengths:
         self._guess: Fraction | None = None
         self.meter: tuple[int, int] | None = None
         self.n_guessed = 0  # notes of which nothing says how long they are
+        self.n_without = 0  # notes that are said to have no length
+        self.free = False  # no bars are counted
 
     def tell(self, text: str | None):
         """A ``<divisions>`` element; what cannot be one is as if it were missing."""
@@ -145,15 +147,22 @@ class Lengths:
         self.measure, self.fallback = measure, meter
         self.implicit = measure.get("implicit") == "yes" or (measure.get("number") or "").strip() == "0"
         self.first = first
-        self.left: dict[str, Fraction] = {}
+        self.left: dict[int, Fraction] = {}
         self.places: dict[int, int] = {}
         self.rests: dict[int, Fraction] = {}  # what follows before the next backup
-        self.alone = Counter(_voice(note) for note in measure.findall("note") if _counts(note))
+        self.lines: dict[int, list] = {}  # of each note those between the same backups, by its id
+        line: list = []
+        for child in measure:
+            if child.tag == "backup":
+                line = []
+            elif child.tag == "note" and _counts(child):
+                line.append(child)
+                self.lines[id(child)] = line
 
     @property
     def bar(self) -> Fraction | None:
         """The length of a bar by the time signature."""
-        return bar_of(self.meter or self.fallback)
+        return None if self.free else bar_of(self.meter or self.fallback)
 
     def written(self, element) -> Fraction | None:
         """What ``<duration>`` or ``<type>`` say of a note; None where neither does."""
@@ -181,18 +190,20 @@ class Lengths:
             written = self.written(note)
             if written is not None:
                 return written
+        if fraction(element.findtext("duration")) == 0:
+            self.n_without += element.find("rest") is None
+            return Fraction(0)
         self.n_guessed += element.find("rest") is None
-        return self._left(_voice(element))
+        return self._left(self.lines.get(id(element), [element]))
 
-    def _left(self, voice: str) -> Fraction:
-        """What the bar leaves to each note of a voice of which nothing says how long it is; a quarter without a bar."""
-        if voice not in self.left:
-            notes = [note for note in self.measure.findall("note") if _counts(note) and _voice(note) == voice]
-            lengths = [self.written(note) for note in notes]
+    def _left(self, line: list) -> Fraction:
+        """What the bar leaves to each note of a line of which nothing says how long it is; a quarter without a bar."""
+        if id(line) not in self.left:
+            lengths = [self.written(note) for note in line]
             known, n_unknown = sum((n for n in lengths if n is not None), Fraction(0)), lengths.count(None)
             fits = self.bar is not None and n_unknown and self.bar > known
-            self.left[voice] = (self.bar - known) / n_unknown if fits else Fraction(1)
-        return self.left[voice]
+            self.left[id(line)] = (self.bar - known) / n_unknown if fits else Fraction(1)
+        return self.left[id(line)]
 
     def _after(self, element) -> Iterator:
         """The elements behind one in the measure."""
@@ -209,24 +220,23 @@ class Lengths:
         if rest.get("measure") == "yes":
             return True
         kind = (element.findtext("type") or "").strip()
-        return kind in ("", "whole") and element.find("dot") is None and self.alone[_voice(element)] == 1
+        return kind in ("", "whole") and element.find("dot") is None and len(self.lines[id(element)]) == 1
 
-    def bar_rest(self, element) -> tuple[Fraction | None, bool]:
-        """Length of a rest that lasts its bar, and whether that is only what it lasts where nothing else is in the bar.
+    def bar_rest(self, element) -> tuple[Fraction | None, Fraction | None, bool]:
+        """Length of a rest that lasts its bar, what its duration says, and whether the first only counts where what
+        else is in the bar does not tell its length.
 
-        A duration that is shorter than the bar tells of a shorter one, as in pickups of Finale; four quarters in a
-        longer bar are just how the rest is drawn.
+        A shorter duration tells of a shorter bar where that is marked as a pickup (Finale) or where other notes fill
+        it; four quarters are just how the rest is drawn.
         """
         bar, said = self.bar, self.quarters(element.findtext("duration"))
         if said is not None and said <= 0:
             said = None
         if bar is None:
-            return said, said is None
+            return said, said, said is None
         if said is None or said >= bar:
-            return bar, self.implicit or (self.first and said is None)
-        if said == _WHOLE and not self.implicit:
-            return bar, False
-        return said, False
+            return bar, said, self.implicit or (self.first and said is None)
+        return (said, said, False) if self.implicit else (bar, said, said != _WHOLE)
 
     def fill(self, element, position: Fraction) -> Fraction:
         """Where a ``<forward>`` without duration leads: what follows in its voice ends with the bar."""
@@ -247,7 +257,3 @@ class Lengths:
 def _counts(note) -> bool:
     """Whether the cursor goes on with it."""
     return note.find("chord") is None and note.find("grace") is None
-
-
-def _voice(note) -> str:
-    return (note.findtext("voice") or "").strip() or "1"

@@ -8,7 +8,7 @@ clefs change nothing, since MusicXML writes pitches as they sound there; ``trans
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import regex
@@ -28,6 +28,7 @@ _GATES = {"staccato": 0.5, "spiccato": 0.5, "staccatissimo": 1 / 3, "detached-le
 # Added to the velocity: music21's volume shifts of 0.1 and 0.15, of 127.
 _ACCENTS = {"accent": 13, "strong-accent": 19, "stress": 13, "unstress": -13, "soft-accent": 6}
 _GUESSED = "not played as written: {} without a length", "note"
+_WITHOUT = "not played: {} whose duration is 0", "note"
 _BAD_METER = "not counted: {} that cannot be read", "time signature"
 
 
@@ -41,7 +42,7 @@ def read_sheet(root) -> Sheet:
     headers = {part.get("id", ""): part for part in root.iter("score-part")}
     names = {part.findtext("part-name", "").strip().lower() for part in headers.values()}
     sheet, parts = Sheet([], []), root.findall("part")
-    open_rests: list[tuple[Measure, Chord, Fraction | None]] = []
+    open_rests: list[_OpenRest] = []
     for index, part in enumerate(parts):
         header = headers.get(part.get("id", ""))
         sheet.sounds.append({"": Sound()} if header is None else sounds_of(header, names))
@@ -54,9 +55,10 @@ def read_sheet(root) -> Sheet:
         reader = _PartReader(index, sheet, heads, Lengths(part, parts), root.find("defaults/concert-score") is not None)
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
-            open_rests += ((measure, *rest) for rest in reader.open_rests)
-        if reader.lengths.n_guessed:
-            sheet.remarks[_GUESSED] += reader.lengths.n_guessed
+            open_rests += reader.open_rests
+        for remark, n in ((_GUESSED, reader.lengths.n_guessed), (_WITHOUT, reader.lengths.n_without)):
+            if n:
+                sheet.remarks[remark] += n
         reader.close_endings(sheet.measures)
     _close(open_rests)
     rest = None  # of the bar that the measure before has begun
@@ -71,16 +73,27 @@ def read_sheet(root) -> Sheet:
     return sheet
 
 
-def _close(open_rests: list[tuple[Measure, Chord, Fraction | None]]):
-    """Give rests that last as long as their bar its length: that of what else is in it, or else the one they have."""
-    alone: dict[int, Fraction] = {}
-    for measure, _, length in open_rests:
-        if measure.length == 0:
-            length = bar_of(measure.meter or DEFAULT_METER) if length is None else length
-            alone[id(measure)] = max(length, alone.get(id(measure), length))
-    for measure, chord, _ in open_rests:
-        measure.length = alone.get(id(measure), measure.length)
-        chord.length = measure.length
+@dataclass(slots=True, frozen=True)
+class _OpenRest:
+    """A rest that lasts as long as its bar, which other notes may tell."""
+
+    measure: Measure
+    chord: Chord
+    length: Fraction | None  # where they do not; None: of the bar by the time signature
+    said: Fraction | None  # by its duration
+    implicit: bool  # whatever else is in the bar tells its length; else only what agrees with the duration
+
+
+def _close(open_rests: list[_OpenRest]):
+    """Give rests that last as long as their bar its length."""
+    told = {id(rest.measure): rest.measure.length for rest in open_rests}
+    for rest in open_rests:
+        there = told[id(rest.measure)]
+        if there == 0 or not (rest.implicit or there == rest.said):
+            length = bar_of(rest.measure.meter or DEFAULT_METER) if rest.length is None else rest.length
+            rest.measure.length = max(rest.measure.length, length)
+    for rest in open_rests:
+        rest.chord.length = rest.measure.length
 
 
 class _PartReader:
@@ -103,7 +116,7 @@ class _PartReader:
         self.graces: dict[str, list[Grace]] = {}
         self.last: Chord | Grace | None = None
         self.bar_rest: Fraction | None = None  # where the cursor is behind a rest that lasts the bar
-        self.open_rests: list[tuple[Chord, Fraction | None]] = []  # whose length the bar will tell
+        self.open_rests: list[_OpenRest] = []
         self.lengths.begin(element, measure.meter, first=not self.past)
         for child in element:
             handler = getattr(self, "_" + str(child.tag).replace("-", "_"), None)
@@ -159,7 +172,9 @@ class _PartReader:
             if meter is None:
                 self.remarks[_BAD_METER] += 1
             else:
-                self.lengths.meter = meter
+                self.lengths.meter, self.lengths.free = meter, False
+        elif time is not None and time.find("senza-misura") is not None:
+            self.lengths.free = True
         repeat = element.find("measure-style/measure-repeat")
         if repeat is not None:
             self.repeated = (integer(repeat.text, 8) or 1) if repeat.get("type") == "start" else 0
@@ -244,8 +259,8 @@ class _PartReader:
         self.glides.read(notations, written)
 
     def _rest_of_bar(self, element, voice: str, staff: str) -> Chord:
-        length, is_open = self.lengths.bar_rest(element)
-        self.said = self.lengths.quarters(element.findtext("duration")) or Fraction(0)
+        length, said, is_open = self.lengths.bar_rest(element)
+        self.said = said or Fraction(0)
         moves = length or Fraction(0)
         chord = self.last = Chord(Fraction(0), moves, [], voice, staff, before=self._graces_before(voice))
         self.chords.append(chord)
@@ -254,7 +269,8 @@ class _PartReader:
         self.bar_rest = self.position
         if is_open:
             self.furthest = furthest
-            self.open_rests.append((chord, length))
+            implicit = self.lengths.implicit or said is None
+            self.open_rests.append(_OpenRest(self.measure, chord, length, said, implicit))
         return chord
 
     def _graces_before(self, voice: str) -> list[Grace]:
@@ -313,7 +329,8 @@ class _PartReader:
         if element.get("pizzicato"):
             written.pizzicato = element.get("pizzicato") == "yes"
         octave = self.staves.of(self.staves.doubling, staff, 0)
-        return [written] if not octave else [written, replace(written, pitch=pitch + octave)]
+        doubled = bool(octave) and 0 <= pitch + octave <= 127
+        return [written, replace(written, pitch=pitch + octave)] if doubled else [written]
 
 
 _HANDLED = {"note", "backup", "forward", "attributes", "barline", "direction", "sound", "harmony"}

@@ -310,6 +310,38 @@ CASES = {
         ],
         "C4 9-12",
     ),
+    "a duration that is too short": ([[attributes(4) + note("R", 1), note("C4", 16)]], "C4 4-8"),
+    "a duration of 0 in 2/4": ([[attributes(4, "2/4") + note("R", 0), note("C4", 8)]], "C4 2-4"),
+    "a short bar that is not marked, as other notes say, too": (
+        [
+            [attributes(1) + note("C3", 4), note("R", 2), note("D3", 4)],
+            [attributes(1) + note("C4", 4), note("D4", 2), note("E4", 4)],
+        ],
+        "C3 0-4, C4 0-4, D4 4-6, D3 6-10, E4 6-10",
+    ),
+    "four quarters without type or measure": ([[attributes(1, "3/4") + note("r", 4), note("C4", 3)]], "C4 3-6"),
+    "whole, alone on a stave whose voice is that of the other": (
+        [
+            [
+                attributes(1, "3/4", "<staves>2</staves>")
+                + notes("C4 D4 E4", 1, voice=1, staff=1)
+                + move("backup", 3)
+                + note("r", 4, "whole", voice=1, staff=2),
+                note("F4", 3),
+            ]
+        ],
+        "C4 0-1, D4 1-2, E4 2-3, F4 3-6",
+    ),
+    "no bars are counted (senza misura)": (
+        [
+            [
+                attributes(1, "3/4") + note("C4", 3),
+                "<attributes><time><senza-misura/></time></attributes>" + note("R", 5),
+                note("D4", 3),
+            ]
+        ],
+        "C4 0-3, D4 8-11",
+    ),
     "without divisions": (
         [[NONE + notes("C4 D4 E4 F4", 8, "quarter"), note("R", 32), note("G4", 32, "whole")]],
         FOUR + ", G4 8-12",
@@ -350,6 +382,12 @@ def test_guessed_lengths_are_told():
     """Each kind is one line, with how many notes it concerns."""
     performance = read(score([attributes(1) + note("C4", 1) + note("D4"), notes("E4 F4")]))
     assert performance.remarks == ["not played as written: 3 notes without a length"]
+
+
+def test_a_note_without_any_length_is_told():
+    performance = read(score([attributes(1) + note("C4", 0) + notes("D4 E4 F4 G4", 1)]))
+    assert [note.onset for note in performance.notes if note.duration] == [0, 1, 2, 3]
+    assert performance.remarks == ["not played: 1 note whose duration is 0"]
 
 
 def test_a_long_note_of_no_type_is_still_refused():

@@ -119,6 +119,17 @@ DRUMS = {
         "#36 0-2, #38 2-4",
     ),
     "pitches of drums without that clef are keys": (header("Drumset"), notes("C2 D2", 2), "#36 0-2, #38 2-4"),
+    "pitches of drums on the stave are no keys": (
+        header("Drumset"),
+        notes("F4 C5 G5 C5", 1),
+        "#36 0-1, #38 1-2, #42 2-3, #38 3-4",
+    ),
+    "pitches of declared drums": (header("Drumset", *drums(36, 38)), notes("F4 C5", 2), "#36 0-2, #38 2-4"),
+    "pitches that are keys of declared drums": (
+        header("Drumset", *drums(36, 38)),
+        notes("D2 C2", 2),
+        "#38 0-2, #36 2-4",
+    ),
     "drums under a bass clef": (
         header("Drumset"),
         attributes(1, more="<clef><sign>F</sign><line>4</line></clef>") + notes("o:A2 o:E3", 2),
@@ -355,6 +366,20 @@ def test_volume_and_pan_change():
     assert [performance.instruments[i].program for i in (first, second)] == [73, 73]
 
 
+def test_midi_instruments_without_score_instruments():
+    """Several are the part's instruments (w3c/musicxml issue 425); one alone is its own, whatever its id."""
+    midis = "".join(
+        f'<midi-instrument id="{key}"><midi-program>{n}</midi-program></midi-instrument>'
+        for key, n in (("a", 74), ("b", 47))
+    )
+    head = header("Part").replace("</score-part>", f"{midis}</score-part>")
+    assert programs(score([ONE + note("C5", 2, more=by("b")) + note("C5", 2)], headers=[head])) == [46, 73]
+    head = header("Part", ("a", "X", None)).replace(
+        "</score-part>", '<midi-instrument id="c"><midi-program>74</midi-program></midi-instrument></score-part>'
+    )
+    assert programs(score([ONE + note("C5", 4)], headers=[head])) == [73]
+
+
 def test_an_unknown_instrument_is_the_first_of_the_part():
     head = header("Winds", *FLUTE, ("P1-I2", "Oboe", "<midi-program>69</midi-program>"))
     blob = score(
@@ -386,11 +411,20 @@ def test_numbers_that_make_no_sense_are_as_if_they_were_not_there():
         assert read(score([ONE + plain.replace("<note", f"<note {attribute}")])) == read(score([ONE + plain]))
 
 
-def test_what_is_not_played_is_told(tmp_path):
-    """Once for each kind, over the child process that plays scores."""
+def test_what_is_not_played_is_told(tmp_path, capsys):
+    """Once for each kind, by ``predict.py``, from the child process that plays scores."""
+    import argparse
+
+    import predict
+    from config import PRESETS
+
     path = tmp_path / "a.musicxml"
     path.write_bytes(score([ONE + note("C4", 1) + notes("H4 H5", 1) + note("D4", 1)]))
-    assert load(path, 8000).remarks == ("not played: 2 notes whose pitch cannot be read",)
+    asked = dict.fromkeys(("soundfont", "start", "stop", "tempo", "meter", "bars", "chords"))
+    arguments = argparse.Namespace(prompts=[path], **asked)
+    (prompt,) = predict.load_prompts(arguments, PRESETS["small"].featurizer, lambda: False)
+    assert prompt.remarks == ("not played: 2 notes whose pitch cannot be read",)
+    assert capsys.readouterr().err == f"{path}: not played: 2 notes whose pitch cannot be read\n"
 
 
 WANTED, OTHER = score([ONE + note("C4", 4)]), score([ONE + note("D4", 4)])
