@@ -21,6 +21,7 @@ NOISE = "without pitch: "  # before an instrument's id: what is no pitch in its 
 UNREADABLE = "not played: {} whose pitch cannot be read", "note"
 UNHEARD = "not played: {} too low or too high to be heard", "note"
 _D4, _A4, _C6 = 29, 33, 42  # places on the stave; as keys, A4 and what is above are drums of Latin America
+_OCTAVE = regex.compile(r"-?\d{1,2}")
 _LOWEST_LINES = {"G": 30, "F": 18, "C": 24}  # place of the lowest line under a clef on its usual line
 _USUAL_LINES = {"G": 2, "F": 4, "C": 3}
 
@@ -168,7 +169,7 @@ def _place(element, prefix: str = "") -> int | None:
     if element is None:
         return None
     step, octave = ((element.findtext(prefix + name) or "").strip() for name in ("step", "octave"))
-    if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
+    if step not in tuple(STEPS) or not _OCTAVE.fullmatch(octave):
         return None
     return 7 * int(octave) + STEPS.index(step)
 

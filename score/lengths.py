@@ -166,12 +166,12 @@ class Lengths:
 
     def written(self, element) -> Fraction | None:
         """What ``<duration>`` or ``<type>`` say of a note; None where neither does."""
-        duration, typed = fraction(element.findtext("duration")), by_type(element)
-        if duration is not None and duration > 0 and (self.told is not None or typed is None):
-            quarters = duration / self.divisions
-            if quarters <= MAX_QUARTERS or typed is None:
-                return quarters
-        return typed
+        duration = fraction(element.findtext("duration"))
+        quarters = None if duration is None or duration <= 0 else duration / self.divisions
+        if quarters is not None and quarters <= MAX_QUARTERS and self.told is not None:
+            return quarters
+        typed = by_type(element)
+        return quarters if typed is None else typed
 
     def of(self, element, chord: Fraction | None = None) -> Fraction:
         """The length of a note or rest.

@@ -8,6 +8,8 @@ from fractions import Fraction
 import regex
 
 _LARGEST = 1e15
+_DECIMAL = regex.compile(r"\s*[-+]?\d{1,15}(\.\d{1,9})?\s*")
+_INTEGER = regex.compile(r"\s*([-+]?\d{1,9})")
 
 
 def fraction(text: str | None) -> Fraction | None:
@@ -15,7 +17,7 @@ def fraction(text: str | None) -> Fraction | None:
     value = finite(text)
     if value is None or abs(value) > _LARGEST:
         return None
-    if regex.fullmatch(r"\s*[-+]?\d{1,15}(\.\d{1,9})?\s*", text or ""):
+    if _DECIMAL.fullmatch(text or ""):
         return Fraction(text.strip())
     return Fraction(value).limit_denominator(10**6)
 
@@ -31,7 +33,7 @@ def finite(text: str | None) -> float | None:
 
 def integer(text: str | None, limit: int) -> int:
     """0 where there is none; cut at ``limit``."""
-    match = regex.match(r"\s*([-+]?\d{1,9})", text or "")
+    match = _INTEGER.match(text or "")
     return max(-limit, min(limit, int(match[1]))) if match else 0
 
 
