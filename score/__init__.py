@@ -1,7 +1,8 @@
 """Scores as written: MusicXML and MIDI -> a performance, a list of sounding notes -> a waveform.
 
-``container`` opens and bounds the file; ``musicxml``, ``directions`` and ``notations`` read what is written; ``route``
-puts measures in the order of repeats and jumps; ``performer`` plays them by the conventions that stand there and in
+``container`` opens and bounds the file; ``musicxml``, ``directions`` and ``notations`` read what is written, by
+``lengths`` and ``cursor`` when, by ``heads``, ``instruments`` and ``standard_sounds`` how it sounds; ``route`` puts
+measures in the order of repeats and jumps; ``performer`` plays them by the conventions that stand there and in
 ``ornaments``; ``midi`` reads a MIDI file into the same form, ``performance``; ``player`` makes it sound. ``python -m
 score`` is the child process that prompt.py starts under limits, since scores come from strangers.
 

@@ -173,6 +173,11 @@ class Lengths:
         typed = by_type(element)
         return quarters if typed is None else typed
 
+    def said(self, element) -> Fraction | None:
+        """What ``<duration>`` says, 0 for less; None where there is none, or one that cannot be believed."""
+        said = self.quarters(element.findtext("duration"))
+        return None if said is None or said > MAX_QUARTERS else max(Fraction(0), said)
+
     def of(self, element, chord: Fraction | None = None) -> Fraction:
         """The length of a note or rest.
 

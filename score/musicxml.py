@@ -13,10 +13,11 @@ from fractions import Fraction
 
 import regex
 
+from score.cursor import Cursor
 from score.directions import read_direction, read_dynamics, read_sound
 from score.heads import Heads, Staves, is_part_kit, spelled
 from score.instruments import sounds_of
-from score.lengths import FLAGS, MAX_QUARTERS, Lengths, bar_of, by_type
+from score.lengths import FLAGS, Lengths, bar_of, by_type
 from score.notations import Glides, Ornaments, read_roll, share_marks
 from score.performance import DEFAULT_METER, BadScore, check_count
 from score.sheet import Chord, Grace, Measure, Sheet, Sound, Written
@@ -110,12 +111,11 @@ class _PartReader:
 
     def read(self, element, measure: Measure):
         """One ``<measure>`` into ``measure``."""
-        self.measure, self.position, self.furthest = measure, Fraction(0), Fraction(0)
+        self.measure, self.cursor = measure, Cursor()
         self.chords: list[Chord] = measure.chords.setdefault(self.index, [])
         self.directions = measure.directions.setdefault(self.index, [])
         self.graces: dict[str, list[Grace]] = {}
         self.last: Chord | Grace | None = None
-        self.bar_rest: Fraction | None = None  # where the cursor is behind a rest that lasts the bar
         self.open_rests: list[_OpenRest] = []
         self.lengths.begin(element, measure.meter, first=not self.past)
         for child in element:
@@ -132,35 +132,28 @@ class _PartReader:
         if 0 < self.repeated <= len(self.past) and not any(chord.notes for chord in self.chords):
             self.chords = measure.chords[self.index] = self.past[-self.repeated]
         self.past.append(self.chords)
-        measure.length = max(measure.length, self.furthest)
+        measure.length = max(measure.length, self.cursor.furthest)
         measure.meter = measure.meter or self.lengths.meter
+
+    @property
+    def position(self) -> Fraction:
+        """From the beginning of the measure."""
+        return self.cursor.position
 
     def _offset(self, element, path: str = "offset") -> Fraction:
         """An offset in quarters; 0 for none, and for what cannot be read."""
         return self.lengths.quarters(element.findtext(path) if path else element.text) or Fraction(0)
 
-    def _move(self, quarters: Fraction):
-        self.position = max(Fraction(0), self.position + quarters)
-        if self.position > MAX_QUARTERS:
-            raise BadScore(f"has a measure of {float(self.position):.3g} quarters; at most {MAX_QUARTERS} are played")
-        self.furthest = max(self.furthest, self.position)
-
     def _backup(self, element):
-        """Without a duration to the beginning of the measure; there, too, behind a rest that lasts the bar, as the
-        durations of both may tell another bar than the one that it lasts."""
         quarters = self.lengths.quarters(element.findtext("duration"))
-        to_bar = self.bar_rest is not None and self.bar_rest == self.position and quarters
-        if quarters is None or quarters < 0 or (to_bar and quarters >= min(self.position, self.said)):
-            self.position = Fraction(0)
-        else:
-            self._move(-quarters)
+        self.cursor.back(quarters if quarters is not None and quarters >= 0 else None)
         self.last = None
 
     def _forward(self, element):
         quarters = self.lengths.quarters(element.findtext("duration"))
         if quarters is None or quarters < 0:
             quarters = self.lengths.fill(element, self.position) - self.position
-        self._move(quarters)
+        self.cursor.forward(quarters)
         self.last = None
 
     def _attributes(self, element):
@@ -242,7 +235,7 @@ class _PartReader:
             dotted, length = element.find("dot") is not None, self.lengths.of(element)
             chord = Chord(self.position, length, [], voice, staff, dotted, before=self._graces_before(voice))
             self.chords.append(chord)
-            self._move(length)
+            self.cursor.last(length, self.lengths.said(element))
             self.last = chord
         chord.fermata |= any(n.find("fermata") is not None for n in notations)
         written = self._written(element, staff, notations, chord.position)
@@ -260,15 +253,12 @@ class _PartReader:
 
     def _rest_of_bar(self, element, voice: str, staff: str) -> Chord:
         length, said, is_open = self.lengths.bar_rest(element)
-        self.said = said or Fraction(0)
         moves = length or Fraction(0)
         chord = self.last = Chord(Fraction(0), moves, [], voice, staff, before=self._graces_before(voice))
         self.chords.append(chord)
-        furthest = self.furthest
-        self._move(moves)
-        self.bar_rest = self.position
+        # Behind a rest that says no duration every backup leads to the beginning.
+        self.cursor.last(moves, said or Fraction(0), furthest=not is_open)
         if is_open:
-            self.furthest = furthest
             implicit = self.lengths.implicit or said is None
             self.open_rests.append(_OpenRest(self.measure, chord, length, said, implicit))
         return chord

@@ -169,6 +169,72 @@ CASES = {
         [[attributes(1) + note("C4", 2, voice=1) + move("backup", 4) + note("C3", 4, voice=2)]],
         "C3 0-4, C4 0-2",
     ),
+    "durations that are all 1, and a backup by their sum": (
+        [
+            [
+                NONE
+                + notes("C4 D4", 1, "quarter")
+                + note("E4", 1, "half")
+                + move("backup", 3)
+                + note("C3", 1, "whole"),
+                note("F4", 1, "whole"),
+            ]
+        ],
+        "C3 0-4, C4 0-1, D4 1-2, E4 2-4, F4 4-8",
+    ),
+    "durations that are all 1, and a backup by one": (
+        [
+            [
+                NONE
+                + notes("C4 D4", 1, "quarter", 1)
+                + note("E4", 1, "half", 1)
+                + move("backup", 1)
+                + note("C3", 1, "half", 2)
+            ]
+        ],
+        "C4 0-1, D4 1-2, C3 2-4, E4 2-4",
+    ),
+    "durations that are all 1, and a forward by two": (
+        [
+            [
+                NONE
+                + notes("C4 D4", 1, "quarter", 1)
+                + note("E4", 1, "half", 1)
+                + move("backup", 3)
+                + move("forward", 2)
+                + note("C3", 1, "half", 2)
+            ]
+        ],
+        "C4 0-1, D4 1-2, C3 2-4, E4 2-4",
+    ),
+    "a duration of 0, and a backup by what the others come to": (
+        [
+            [
+                attributes(1)
+                + note("C4", 0, "quarter", 1)
+                + notes("D4 E4 F4", 1, "quarter", 1)
+                + move("backup", 3)
+                + note("C3", 4, voice=2)
+            ]
+        ],
+        "C3 0-4, " + FOUR,
+    ),
+    "a duration of 0, and a backup by the bar": (
+        [
+            [
+                attributes(1)
+                + note("C4", 0, "quarter", 1)
+                + notes("D4 E4 F4", 1, "quarter", 1)
+                + move("backup", 4)
+                + note("C3", 4, voice=2)
+            ]
+        ],
+        "C3 0-4, " + FOUR,
+    ),
+    "no durations, and a backup by half the bar": (
+        [[attributes(1) + notes("C4 D4 E4 F4", None, "quarter", 1) + move("backup", 2) + note("C3", 2, voice=2)]],
+        "C4 0-1, D4 1-2, C3 2-4, E4 2-3, F4 3-4",
+    ),
     # Chords.
     "chord notes without durations": (
         [[attributes(1) + note("C4", 2) + notes("E4 G4", None, chord=True) + note("D4", 2)]],
