@@ -37,7 +37,8 @@ class Prompt:
     """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
     at its end: of audio, and where no bar can be counted by them, None. ``name`` is that of its file without the
     suffix; ``synthesized``, whether the player played it. ``line`` is where one of its bars begins, in seconds: those
-    that follow the prompt are counted from it; of audio None. ``remarks`` say what of a score is not played."""
+    that follow the prompt are counted from it; of audio None. ``remarks`` tell what of a score is left out or assumed,
+    each as the end of a sentence that begins with the file's name."""
 
     name: str
     waveform: np.ndarray
@@ -88,13 +89,14 @@ def load(
         raise UserError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
-    if is_score(path):
+    meter, line, remarks, synthesized = None, None, (), is_score(path)
+    if synthesized:
         waveform, meter, line, remarks = play_score(path, sample_rate, channels, soundfont, cancelled)
     else:
-        waveform, meter, line, remarks = load_audio(path, sample_rate, channels, start, stop), None, None, ()
+        waveform = load_audio(path, sample_rate, channels, start, stop)
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
-    return Prompt(path.stem, waveform, meter, is_score(path), line, remarks)
+    return Prompt(path.stem, waveform, meter, synthesized, line, remarks)
 
 
 def load_audio(
@@ -191,8 +193,7 @@ def play_score(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[np.ndarray, Meter | None, float, tuple[str, ...]]:
     """Read and play a score in a child process with limits, see :mod:`score`: its sound, the tempo and time
-    signature at its end, the seconds at which its last bar ends, and what of it is not played, a sentence for each
-    kind. Shape: as :func:`load_audio`
+    signature at its end, the seconds at which its last bar ends, and remarks. Shape: as :func:`load_audio`
 
     Raises:
         UserError: it cannot be played within the limits.
@@ -224,7 +225,8 @@ def play_score(
         waveform = np.fromfile(out, dtype=np.float32)
         end = json.loads(said.strip().splitlines()[-1])
     meter = Meter.if_sane(end["tempo"], *end["time_signature"])
-    return waveform if channels == 1 else waveform.reshape(channels, -1), meter, end["line"], tuple(end["remarks"])
+    waveform = waveform if channels == 1 else waveform.reshape(channels, -1)
+    return waveform, meter, end["line"], tuple(end["remarks"])
 
 
 def _run(command: list[str], environment: dict[str, str], cancelled: Callable[[], bool]):

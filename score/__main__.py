@@ -2,7 +2,7 @@
 
 Scores come from strangers, so this runs with a bound on processor time, memory and file sizes, in a scratch folder of
 its own. It writes float32 samples to OUT, one channel after the other, and prints the beat and the bar line at the end,
-and what is not played, as JSON; on bad input it prints one line and exits with 3.
+and what is left out, as JSON; on bad input it prints one line and exits with 3.
 """
 
 from __future__ import annotations

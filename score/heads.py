@@ -8,18 +8,17 @@ other notes of the part with an instrument stand, then which drums the part list
 
 from __future__ import annotations
 
-from collections import Counter
-
 import regex
 
 from score.instruments import drum_at, is_kit, noise
 from score.notations import STEPS, key_signature, semitones
+from score.performance import LeftOut
 from score.sheet import Sound
 from score.values import finite, integer, ordinal
 
 NOISE = "without pitch: "  # before an instrument's id: what is no pitch in its part, see :mod:`score.sounds`
-UNREADABLE = "not played: {} whose pitch cannot be read", "note"
-UNHEARD = "not played: {} too low or too high to be heard", "note"
+UNREADABLE = "{n} note{s} whose pitch cannot be read"
+UNHEARD = "{n} note{s} too low or too high to be heard"
 _D4, _A4, _C6 = 29, 33, 42  # places on the stave; as keys, A4 and what is above are drums of Latin America
 _OCTAVE = regex.compile(r"-?\d{1,2}")
 _LOWEST_LINES = {"G": 30, "F": 18, "C": 24}  # place of the lowest line under a clef on its usual line
@@ -73,14 +72,14 @@ def _set(values: dict, element, value):
 class Heads:
     """Of one part."""
 
-    def __init__(self, part, sounds: dict[str, Sound], kit: bool, remarks: Counter):
+    def __init__(self, part, sounds: dict[str, Sound], kit: bool, left_out: LeftOut):
         """
         Args:
             sounds: the part's instruments by id, the first is its own.
             kit: whether the part's name says that it is several drums.
-            remarks: notes that cannot be played are counted here, see :attr:`score.sheet.Sheet.remarks`.
+            left_out: notes that cannot be played are counted here.
         """
-        self.sounds, self.kit, self.remarks = sounds, kit, remarks
+        self.sounds, self.kit, self.left_out = sounds, kit, left_out
         self.own = next(iter(sounds))
         self.single = len(sounds) == 1
         self.declared = {sound.key: name for name, sound in reversed(sounds.items()) if sound.key is not None}
@@ -108,7 +107,7 @@ class Heads:
         if pitch is not None:
             place, alter = _place(pitch), finite(pitch.findtext("alter") or "0")
             if place is None or alter is None:
-                self.remarks[UNREADABLE] += 1
+                self.left_out[UNREADABLE] += 1
                 return None
             if sound.drums and sound.key is not None and (not names_none or self.single):
                 return sound.key, name
@@ -119,7 +118,7 @@ class Heads:
                 return self._drum(element, place, name, names_none)
             sounding = key + (0 if sound.drums else staves.of(staves.transposition, staff, 0))
             if not 0 <= sounding <= 127:
-                self.remarks[UNHEARD] += 1
+                self.left_out[UNHEARD] += 1
                 return None
             return sounding, name
         if unpitched is None:

@@ -28,9 +28,9 @@ MAX_MEASURES = 20_000
 _GATES = {"staccato": 0.5, "spiccato": 0.5, "staccatissimo": 1 / 3, "detached-legato": 0.75}
 # Added to the velocity: music21's volume shifts of 0.1 and 0.15, of 127.
 _ACCENTS = {"accent": 13, "strong-accent": 19, "stress": 13, "unstress": -13, "soft-accent": 6}
-_GUESSED = "not played as written: {} without a length", "note"
-_WITHOUT = "not played: {} whose duration is 0", "note"
-_BAD_METER = "not counted: {} that cannot be read", "time signature"
+_GUESSED = "{n} note{s} as written, whose length nothing tells"
+_WITHOUT = "{n} note{s} whose duration is 0"
+_BAD_METER = "{n} time signature{s} that cannot be read"
 
 
 def read_sheet(root) -> Sheet:
@@ -52,15 +52,13 @@ def read_sheet(root) -> Sheet:
             raise BadScore(f"has {len(measures)} measures; at most {MAX_MEASURES} are played, shorten it")
         while len(sheet.measures) < len(measures):
             sheet.measures.append(Measure())
-        heads = Heads(part, sheet.sounds[-1], is_part_kit(header), sheet.remarks)
+        heads = Heads(part, sheet.sounds[-1], is_part_kit(header), sheet.left_out)
         reader = _PartReader(index, sheet, heads, Lengths(part, parts), root.find("defaults/concert-score") is not None)
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
             open_rests += reader.open_rests
-        for remark, n in ((_GUESSED, reader.lengths.n_guessed), (_WITHOUT, reader.lengths.n_without)):
-            if n:
-                sheet.remarks[remark] += n
-        reader.close_endings(sheet.measures)
+        sheet.left_out[_GUESSED] += reader.lengths.n_guessed
+        sheet.left_out[_WITHOUT] += reader.lengths.n_without
     _close(open_rests)
     rest = None  # of the bar that the measure before has begun
     for measure in sheet.measures:
@@ -101,7 +99,7 @@ class _PartReader:
     """Goes through the measures of one part, with what holds on from one to the next."""
 
     def __init__(self, index: int, sheet: Sheet, heads: Heads, lengths: Lengths, concert: bool):
-        self.index, self.remarks = index, sheet.remarks
+        self.index, self.left_out = index, sheet.left_out
         self.heads, self.lengths, self.staves = heads, lengths, Staves(concert)
         self.endings: list[tuple[int, str, str]] = []  # measure, start or stop, numbers
         self.past: list[list[Chord]] = []  # chords of the measures before
@@ -163,7 +161,7 @@ class _PartReader:
         if time is not None and time.find("beats") is not None:
             meter = _meter(time)
             if meter is None:
-                self.remarks[_BAD_METER] += 1
+                self.left_out[_BAD_METER] += 1
             else:
                 self.lengths.meter, self.lengths.free = meter, False
         elif time is not None and time.find("senza-misura") is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from dataclasses import dataclass, field
 
@@ -14,6 +15,15 @@ DEFAULT_METER = (4, 4)
 
 class BadScore(Exception):
     """The score cannot be played; the message is one line that says why and what to do."""
+
+
+class LeftOut(collections.Counter):
+    """How often something that is written is not played, by its kind: a sentence with ``{n}`` for the number and
+    ``{s}`` for the ending of a plural."""
+
+    def sentences(self) -> list[str]:
+        """Each kind once: ``2 tempo marks without a number``."""
+        return [kind.format(n=n, s="" if n == 1 else "s") for kind, n in self.items() if n]
 
 
 def short(error: Exception) -> str:

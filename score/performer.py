@@ -26,7 +26,6 @@ from __future__ import annotations
 import bisect
 from fractions import Fraction
 
-from errors import count
 from score.directions import FIRST_TEMPO, MAX_TEMPO
 from score.embellishments import Embellishments
 from score.instruments import PIZZICATO, STRINGS
@@ -74,7 +73,7 @@ def perform(sheet: Sheet) -> Performance:
 
         add_chords(sheet)
         counts = [sum(len(c.notes) for cs in measure.chords.values() for c in cs) for measure in sheet.measures]
-    remarks = [sentence.format(count(n, noun)) for (sentence, noun), n in sheet.remarks.items()]
+    remarks = [f"not played: {sentence}" for sentence in sheet.left_out.sentences()]
     n_notes = sum(counts[i] for i, _ in order)
     if n_notes == 0 and remarks:
         raise BadScore(f"has no notes that could be played ({'; '.join(remarks)}); export it again")

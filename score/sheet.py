@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
+
+from score.performance import LeftOut
 
 
 @dataclass(slots=True, frozen=True)
@@ -144,5 +145,4 @@ class Sheet:
 
     sounds: list[dict[str, Sound]]  # of each part, by id; the first is the part's own
     measures: list[Measure]
-    # What is left out or guessed, by a sentence with a place for how many of what, and the noun for these.
-    remarks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: LeftOut = field(default_factory=LeftOut)

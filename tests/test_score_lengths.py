@@ -441,13 +441,13 @@ def test_lengths(case):
 def test_one_bad_time_signature_is_told_and_the_one_before_holds():
     performance = read(score([attributes(1, "3/4") + note("R"), attributes(None, "x/4") + note("R"), note("C4", 3)]))
     assert [note.onset for note in performance.notes] == [6]
-    assert performance.remarks == ["not counted: 1 time signature that cannot be read"]
+    assert performance.remarks == ["not played: 1 time signature that cannot be read"]
 
 
 def test_guessed_lengths_are_told():
     """Each kind is one line, with how many notes it concerns."""
     performance = read(score([attributes(1) + note("C4", 1) + note("D4"), notes("E4 F4")]))
-    assert performance.remarks == ["not played as written: 3 notes without a length"]
+    assert performance.remarks == ["not played: 3 notes as written, whose length nothing tells"]
 
 
 def test_a_note_without_any_length_is_told():
