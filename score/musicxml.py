@@ -57,6 +57,7 @@ def read_sheet(root) -> Sheet:
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
             open_rests += reader.open_rests
+        reader.close_endings(sheet.measures)
         sheet.left_out[_GUESSED] += reader.lengths.n_guessed
         sheet.left_out[_WITHOUT] += reader.lengths.n_without
     _close(open_rests)
