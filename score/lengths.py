@@ -115,6 +115,7 @@ class Lengths:
         self.n_guessed = 0  # notes of which nothing says how long they are
         self.n_without = 0  # notes that are said to have no length
         self.free = False  # no bars are counted
+        self.first: bool | None = None  # whether it is the first measure; None before it
 
     def tell(self, text: str | None):
         """A ``<divisions>`` element; what cannot be one is as if it were missing."""
@@ -136,17 +137,16 @@ class Lengths:
         value = fraction(text)
         return None if value is None else value / self.divisions
 
-    def begin(self, measure, meter: tuple[int, int] | None, first: bool):
+    def begin(self, measure, meter: tuple[int, int] | None):
         """A measure, and the meter that holds in it.
 
         Args:
             measure: its element.
             meter: of the parts before, where this one tells none.
-            first: whether it is the first of the score, where a pickup may not be marked as one.
         """
         self.measure, self.fallback = measure, meter
         self.implicit = measure.get("implicit") == "yes" or (measure.get("number") or "").strip() == "0"
-        self.first = first
+        self.first = self.first is None  # in the first measure a pickup may not be marked as one
         self.left: dict[int, Fraction] = {}
         self.places: dict[int, int] = {}
         self.rests: dict[int, Fraction] = {}  # what follows before the next backup

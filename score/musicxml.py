@@ -116,7 +116,7 @@ class _PartReader:
         self.graces: dict[str, list[Grace]] = {}
         self.last: Chord | Grace | None = None
         self.open_rests: list[_OpenRest] = []
-        self.lengths.begin(element, measure.meter, first=not self.past)
+        self.lengths.begin(element, measure.meter)
         for child in element:
             handler = getattr(self, "_" + str(child.tag).replace("-", "_"), None)
             if child.tag in _HANDLED and handler is not None:
