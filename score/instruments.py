@@ -76,6 +76,7 @@ def _sound(midi, found, said: list[str], names: set[str]) -> Sound:
     told = {} if midi is None else _told(midi)
     for name, value in told.items():
         setattr(sound, name, value)
+    standard = found is not None
     found = found or next((known for name in said if (known := by_name(name)) is not None), None)
     sound.said = bool(told.keys() & {"program", "drums", "key"}) or found is not None
     if "program" in told or sound.drums:
@@ -86,7 +87,7 @@ def _sound(midi, found, said: list[str], names: set[str]) -> Sound:
     if found is not None:
         sound.program, sound.drums, key = found
         sound.key = key if sound.key is None else sound.key
-    if "bass" in {name.strip().lower() for name in said} and not names & _VOICES:
+    if not standard and "bass" in {name.strip().lower() for name in said} and not names & _VOICES:
         sound.program = BASS_GUITAR
     return sound
 
