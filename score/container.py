@@ -19,7 +19,7 @@ MAX_ELEMENTS = 2_000_000
 _ROOTS = ("score-partwise", "score-timewise")
 _CONTAINER = "META-INF/container.xml"
 _SUFFIXES = (".xml", ".musicxml")
-_OTHER = regex.compile(r"\.(pdf|png|jpe?g|svg|midi?|mp3|wav|ogg|flac|m4a|txt|html?)$", regex.IGNORECASE)
+_OTHER = regex.compile(r"\.(pdf|png|jpe?g|svg|midi?|mp3|wav|ogg|flac|m4a)$", regex.IGNORECASE)
 _MAX_TRIED = 16  # members of an archive without a container
 # The first bytes of what is no UTF-8.
 _MARKS = (
