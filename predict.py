@@ -271,6 +271,9 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
             raise
     if stop.asked:
         raise KeyboardInterrupt
+    for path, prompt in zip(arguments.prompts, prompts, strict=False):  # the typed one, behind them, has none
+        for remark in prompt.remarks:
+            print(f"{path}: {remark}", file=sys.stderr)
     if arguments.bars:
         check_length(f"--bars {arguments.bars}", arguments.bars * max(p.meter.bar_seconds for p in prompts))
     n_frames, seconds = lengths(framing, prompts, arguments.frames, arguments.seconds, arguments.bars)
@@ -359,8 +362,6 @@ def load_prompts(arguments: argparse.Namespace, framing, cancelled) -> list:
         meter = with_options(prompt.meter, arguments.tempo, arguments.meter)
         if arguments.bars and meter is None:
             raise UserError(f"{path}: has no tempo that bars could be counted in; give it by --tempo")
-        for sentence in prompt.not_played:
-            print(f"{path}: not played: {sentence}", file=sys.stderr)
         prompts.append(dataclasses.replace(prompt, meter=meter))
     if arguments.chords is not None:
         meter = with_options(Meter(), arguments.tempo, arguments.meter)

@@ -37,26 +37,15 @@ class Prompt:
     """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
     at its end: of audio, and where no bar can be counted by them, None. ``name`` is that of its file without the
     suffix; ``synthesized``, whether the player played it. ``line`` is where one of its bars begins, in seconds: those
-    that follow the prompt are counted from it; of audio None. ``not_played`` says what of a score is left out, a
-    sentence for each kind."""
+    that follow the prompt are counted from it; of audio None. ``remarks`` tell what of a score is left out or assumed,
+    each as the end of a sentence that begins with the file's name."""
 
     name: str
     waveform: np.ndarray
     meter: Meter | None = None
     synthesized: bool = False
     line: float | None = None
-    not_played: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Played:
-    """A score as sound, the tempo and time signature at its end, the seconds at which its last bar ends, and what of
-    it is left out."""
-
-    waveform: np.ndarray
-    meter: Meter | None
-    line: float
-    not_played: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def load_prompt(path, sample_rate: int, channels: int = 1, soundfont=None, start=None, stop=None) -> np.ndarray:
@@ -100,14 +89,14 @@ def load(
         raise UserError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
-    if is_score(path):
-        played = play_score(path, sample_rate, channels, soundfont, cancelled)
-        prompt = Prompt(path.stem, played.waveform, played.meter, True, played.line, played.not_played)
+    meter, line, remarks, synthesized = None, None, (), is_score(path)
+    if synthesized:
+        waveform, meter, line, remarks = play_score(path, sample_rate, channels, soundfont, cancelled)
     else:
-        prompt = Prompt(path.stem, load_audio(path, sample_rate, channels, start, stop))
-    if np.abs(prompt.waveform).max(initial=0.0) < SILENCE:
+        waveform = load_audio(path, sample_rate, channels, start, stop)
+    if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
-    return prompt
+    return Prompt(path.stem, waveform, meter, synthesized, line, remarks)
 
 
 def load_audio(
@@ -161,7 +150,7 @@ def load_chords(
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         path = Path(scratch) / "chords.mid"
         path.write_bytes(blob)
-        waveform = play_score(path, sample_rate, channels, soundfont, cancelled).waveform
+        waveform, *_ = play_score(path, sample_rate, channels, soundfont, cancelled)
     rest = max(0, round(len(bars) * meter.bar_seconds * sample_rate) - waveform.shape[-1])  # silence at the end
     return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter, True, 0.0)
 
@@ -202,9 +191,9 @@ def play_score(
     channels: int = 1,
     soundfont: str | Path | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Played:
-    """Read and play a score in a child process with limits, see :mod:`score`. Shape of its sound: as
-    :func:`load_audio`.
+) -> tuple[np.ndarray, Meter | None, float, tuple[str, ...]]:
+    """Read and play a score in a child process with limits, see :mod:`score`: its sound, the tempo and time
+    signature at its end, the seconds at which its last bar ends, and remarks. Shape: as :func:`load_audio`
 
     Raises:
         UserError: it cannot be played within the limits.
@@ -237,7 +226,7 @@ def play_score(
         end = json.loads(said.strip().splitlines()[-1])
     meter = Meter.if_sane(end["tempo"], *end["time_signature"])
     waveform = waveform if channels == 1 else waveform.reshape(channels, -1)
-    return Played(waveform, meter, end["line"], tuple(end["not_played"]))
+    return waveform, meter, end["line"], tuple(end["remarks"])
 
 
 def _run(command: list[str], environment: dict[str, str], cancelled: Callable[[], bool]):

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import posixpath
 import zipfile
 import zlib
+from html import unescape
+from urllib.parse import unquote
+
+import regex
 
 from score.performance import BadScore, short
 
@@ -12,6 +17,20 @@ MAX_BYTES = 32 << 20  # of the file, and of what an .mxl unpacks to
 MAX_DEPTH = 100
 MAX_ELEMENTS = 2_000_000
 _ROOTS = ("score-partwise", "score-timewise")
+_CONTAINER = "META-INF/container.xml"
+_SUFFIXES = (".xml", ".musicxml")
+_OTHER = regex.compile(r"\.(pdf|png|jpe?g|svg|midi?|mp3|wav|ogg|flac|m4a)$", regex.IGNORECASE)
+_MAX_TRIED = 16  # members of an archive without a container
+# The first bytes of what is no UTF-8.
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+    (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"),
+)  # fmt: skip
+# Of several bytes a character, which expat does not know.
+_ENCODINGS = {
+    "shift-jis", "sjis", "cp932", "windows-31j", "euc-jp", "iso-2022-jp", "gbk", "gb2312", "gb18030", "big5", "euc-kr",
+    "cp949", "utf-32",
+}  # fmt: skip
 
 
 def score_element(blob: bytes):
@@ -39,40 +58,75 @@ def _partwise(root):
     """Measures of parts as parts of measures."""
     from xml.etree.ElementTree import Element
 
-    out, parts = Element("score-partwise", root.attrib), {}
-    for child in root:
-        if child.tag != "measure":
-            out.append(child)
-            continue
-        for part in child.findall("part"):
-            name = part.get("id", "")
-            if name not in parts:
-                parts[name] = Element("part", part.attrib)
-            measure = Element("measure", child.attrib)
-            measure.extend(part)
-            parts[name].append(measure)
+    out = Element("score-partwise", root.attrib)
+    out.extend(child for child in root if child.tag != "measure")
+    measures = root.findall("measure")
+    parts = {part.get("id", ""): Element("part", part.attrib) for measure in measures for part in measure.iter("part")}
+    for measure in measures:
+        within = {part.get("id", ""): part for part in measure.findall("part")}
+        for name, part in parts.items():  # one that is not in a measure has an empty one there
+            copy = Element("measure", measure.attrib)
+            copy.extend(within.get(name, ()))
+            part.append(copy)
     out.extend(parts.values())
     return out
 
 
 def unpack(blob: bytes) -> bytes:
-    """The score inside an ``.mxl`` container, whose sizes and paths are not to be believed."""
+    """The score inside an ``.mxl`` container, whose sizes and paths are not to be believed.
+
+    It is the first MusicXML file that ``META-INF/container.xml`` names; without a container, or where that cannot be
+    read or names nothing that is there, the first that looks like a score.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(blob)) as archive:
-            names = [n for n in archive.namelist() if not n.startswith(("META-INF/", "__MACOSX/")) and n != "mimetype"]
-            names = [n for n in names if n.lower().endswith((".xml", ".musicxml"))]
-            if "META-INF/container.xml" in archive.namelist():
-                container = parse_xml(_read_member(archive, "META-INF/container.xml"))
-                roots = [element.get("full-path") for element in container.iter() if element.get("full-path")]
-                inside = [n for n in roots if n in archive.namelist()]
-                if roots and not inside and not names:
-                    raise BadScore(f"has no {roots[0][:60]!r} in it, which its container names; export it again")
-                names = inside or names
-            if not names:
+            members = {_path(name): name for name in reversed(archive.namelist()) if not name.endswith("/")}
+            folded = {path.casefold(): name for path, name in members.items()}
+            container = folded.get(_CONTAINER.casefold())
+            named = [] if container is None else _rootfiles(_read_member(archive, container))
+            for path in named:
+                name = members.get(_path(path)) or members.get(_path(unquote(path))) or None
+                name = name or folded.get(_path(path).casefold()) or folded.get(_path(unquote(path)).casefold())
+                if name is not None:
+                    return _read_member(archive, name)
+            scores = [name for path, name in reversed(members.items()) if _may_be_score(path)]
+            if not scores and named:
+                raise BadScore(f"has no {named[0][:60]!r} in it, which its container names; export it again")
+            if not scores:
                 raise BadScore("is a zip file without a score in it")
-            return _read_member(archive, names[0])
+            if len(scores) > 1:
+                scores = [name for name in scores[:_MAX_TRIED] if _looks_like_score(archive, name)] or scores
+            return _read_member(archive, scores[0])
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise BadScore(f"is a damaged compressed score ({short(error)})") from None
+
+
+def _path(name: str) -> str:
+    """A path inside an archive, from its root, with slashes."""
+    return posixpath.normpath("/" + name.strip().replace("\\", "/")).lstrip("/")
+
+
+def _rootfiles(blob: bytes) -> list[str]:
+    """The paths of scores that a container names; of one that is no XML, what looks like one."""
+    try:
+        roots = [(e.get("full-path"), e.get("media-type", "")) for e in parse_xml(blob).iter() if e.get("full-path")]
+    except BadScore:
+        text = blob.decode("utf-8", "replace").replace("\0", "")
+        roots = [(unescape(path), "") for path in regex.findall(r"full-path\s*=\s*[\"']([^\"'<>]{1,300})[\"']", text)]
+    return [path for path, kind in roots if (not kind or "xml" in kind.lower()) and not _OTHER.search(path.strip())]
+
+
+def _may_be_score(path: str) -> bool:
+    """By its name; the files that macOS adds are none, but one whose whole name is its suffix may be."""
+    folder, _, name = path.lower().rpartition("/")
+    hidden = name.startswith(".") and name not in _SUFFIXES
+    return name.endswith(_SUFFIXES) and not hidden and not folder.startswith(("meta-inf", "__macosx"))
+
+
+def _looks_like_score(archive, name: str) -> bool:
+    with archive.open(name) as member:
+        head = member.read(1 << 16).replace(b"\0", b"")  # of UTF-16 every other byte
+    return any(root.encode() in head for root in _ROOTS)
 
 
 def _read_member(archive, name: str) -> bytes:
@@ -92,14 +146,43 @@ def parse_xml(blob: bytes):
     from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
     try:
-        parser = DefusedXMLParser(target=_Builder(), forbid_entities=True, forbid_external=True)
-        for start in range(0, len(blob), 1 << 16):
-            parser.feed(blob[start : start + (1 << 16)])
-        return parser.close()
+        return _parse(blob, DefusedXMLParser(target=_Builder(), forbid_entities=True, forbid_external=True))
     except defusedxml.DefusedXmlException:
         raise BadScore("declares XML entities, which no score needs; it is refused") from None
     except (ParseError, ValueError, LookupError, AssertionError, RecursionError) as error:
-        raise BadScore(f"is not XML that can be read ({short(error)})") from None
+        reason = short(error)
+    try:
+        return _parse(_as_utf8(blob), DefusedXMLParser(target=_Builder(), forbid_entities=True, forbid_external=True))
+    except defusedxml.DefusedXmlException:
+        raise BadScore("declares XML entities, which no score needs; it is refused") from None
+    except (ParseError, ValueError, LookupError, AssertionError, RecursionError):
+        raise BadScore(f"is not XML that can be read ({reason})") from None
+
+
+def _parse(blob: bytes, parser):
+    for start in range(0, len(blob), 1 << 16):
+        parser.feed(blob[start : start + (1 << 16)])
+    return parser.close()
+
+
+def _as_utf8(blob: bytes) -> bytes:
+    """What cannot be read as it says, as UTF-8 without a declaration: in the encoding that its first bytes tell, or in
+    UTF-8, in the one that it declares, in Windows' Latin. Characters that XML has none of are dropped."""
+    head = blob[:200].replace(b"\0", b"")
+    declared = regex.search(rb"encoding\s*=\s*[\"']([\w.:-]{1,40})[\"']", head)
+    said = declared[1].decode("ascii", "replace").lower().replace("_", "-") if declared else ""
+    order = [encoding for mark, encoding in _MARKS if blob.startswith(mark)]
+    order += ["utf-8", *([said] if said in _ENCODINGS else []), "cp1252"]
+    for encoding in order:
+        try:
+            text = blob.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        break
+    else:
+        text = blob.decode("latin-1")
+    text = regex.sub(r"^[\s\ufeff]*(<\?xml[^>]{0,200}\?>)?", "", text)
+    return regex.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text).encode()
 
 
 def _Builder():

@@ -12,11 +12,13 @@ from fractions import Fraction
 
 import regex
 
+from score.instruments import changes_in
 from score.jumps import read_jump, until
 from score.performance import BadScore, LeftOut
 from score.repeats import numbers
 from score.sheet import Direction, Marks
 from score.tempi import HIDDEN, RELATIVE, amount, change, is_relative, metronome, tempo_of, words_tempo
+from score.values import ordinal
 
 LEVELS = {
     "n": 1, "pppppp": 4, "ppppp": 7, "pppp": 10, "ppp": 16, "pp": 33, "p": 49, "mp": 64, "mf": 80, "f": 96, "ff": 112,
@@ -46,7 +48,7 @@ def read_direction(
     Args:
         heading: it stands above the first note of the score, where a title is.
     """
-    sound, staff = element.find("sound"), element.findtext("staff", "")
+    sound, staff = element.find("sound"), ordinal(element.findtext("staff"))
     kinds = [kind for group in element.findall("direction-type") for kind in group]
     words = [" ".join((kind.text or "").split()) for kind in kinds if kind.tag == "words"]
     text = " ".join(words).strip()[:81]
@@ -114,10 +116,8 @@ def read_sound(
         add("pedal", pedal == "yes" or (pedal != "no" and _amount(pedal, 0, 100) >= 50))
     if element.get("pizzicato") is not None:
         add("pizzicato", element.get("pizzicato") == "yes", rank=1)
-    for midi in element.findall("midi-instrument"):
-        program = midi.findtext("midi-program")
-        if program is not None:
-            add("program", round(_amount(program, 1, 128)) - 1, midi.get("id", ""))
+    for kind, name, fields in changes_in(element):
+        add(kind, fields, name)
     if element.get("segno"):
         marks.segno.add(element.get("segno"))
     if element.get("coda"):

@@ -8,28 +8,31 @@ clefs change nothing, since MusicXML writes pitches as they sound there; ``trans
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import regex
 
+from score.cursor import Cursor
 from score.directions import read_direction, read_dynamics, read_sound
-from score.instruments import drum_at, sounds_of
-from score.notations import STEPS, Glides, Ornaments, key_signature, read_roll, semitones, share_marks
+from score.heads import Heads, Staves, is_part_kit, spelled
+from score.instruments import sounds_of
+from score.lengths import FLAGS, Lengths, bar_of, by_type
+from score.notations import Glides, Ornaments, read_roll, share_marks
 from score.percents import Percents
-from score.performance import DEFAULT_METER, BadScore, LeftOut, check_count
+from score.performance import DEFAULT_METER, BadScore, check_count
 from score.repeats import Signs, numbers
 from score.sheet import Chord, Grace, Measure, Sheet, Sound, Written
+from score.values import finite, integer, ordinal
 
-MAX_QUARTERS = 100_000  # of a measure
 MAX_MEASURES = 20_000
 # Shares of the written length: staccato half (MuseScore), staccatissimo a third, portato three quarters.
 _GATES = {"staccato": 0.5, "spiccato": 0.5, "staccatissimo": 1 / 3, "detached-legato": 0.75}
 # Added to the velocity: music21's volume shifts of 0.1 and 0.15, of 127.
 _ACCENTS = {"accent": 13, "strong-accent": 19, "stress": 13, "unstress": -13, "soft-accent": 6}
-_LENGTHS = {
-    "1024th": 8, "512th": 7, "256th": 6, "128th": 5, "64th": 4, "32nd": 3, "16th": 2, "eighth": 1, "quarter": 0,
-    "half": -1, "whole": -2, "breve": -3, "long": -4, "maxima": -5,
-}  # fmt: skip
+_GUESSED = "{n} note{s} as written, whose length nothing tells"
+_WITHOUT = "{n} note{s} whose duration is 0"
+_BAD_METER = "{n} time signature{s} that cannot be read"
 
 
 def read_sheet(root) -> Sheet:
@@ -41,9 +44,9 @@ def read_sheet(root) -> Sheet:
     check_count(sum(1 for _ in root.iter("note")) or sum(1 for _ in root.iter("harmony")))
     headers = {part.get("id", ""): part for part in root.iter("score-part")}
     names = {part.findtext("part-name", "").strip().lower() for part in headers.values()}
-    sheet = Sheet([], [])
-    signs = Signs(sheet.left_out)
-    for index, part in enumerate(root.findall("part")):
+    sheet, parts = Sheet([], []), root.findall("part")
+    signs, open_rests = Signs(sheet.left_out), []
+    for index, part in enumerate(parts):
         header = headers.get(part.get("id", ""))
         sheet.sounds.append({"": Sound()} if header is None else sounds_of(header, names))
         measures = part.findall("measure")
@@ -51,13 +54,19 @@ def read_sheet(root) -> Sheet:
             raise BadScore(f"has {len(measures)} measures; at most {MAX_MEASURES} are played, shorten it")
         while len(sheet.measures) < len(measures):
             sheet.measures.append(Measure())
-        reader = _PartReader(index, sheet.sounds[-1], signs, sheet.left_out)
+        heads = Heads(part, sheet.sounds[-1], is_part_kit(header), sheet.left_out)
+        concert = root.find("defaults/concert-score") is not None
+        reader = _PartReader(index, sheet, heads, Lengths(part, parts), signs, concert)
         for element, measure in zip(measures, sheet.measures, strict=False):
             reader.read(element, measure)
+            open_rests += reader.open_rests
+        sheet.left_out[_GUESSED] += reader.lengths.n_guessed
+        sheet.left_out[_WITHOUT] += reader.lengths.n_without
+    _close(open_rests)
     rest = None  # of the bar that the measure before has begun
     for measure in sheet.measures:
         measure.meter = measure.meter or DEFAULT_METER
-        bar = Fraction(4 * measure.meter[0], measure.meter[1])
+        bar = bar_of(measure.meter)
         if measure.length == 0:  # nothing written in any part
             measure.length = bar
         if measure.length < bar and rest in (None, measure.length):  # at the beginning, or behind a repeat in a bar
@@ -67,27 +76,48 @@ def read_sheet(root) -> Sheet:
     return sheet
 
 
+@dataclass(slots=True, frozen=True)
+class _OpenRest:
+    """A rest that lasts as long as its bar, which other notes may tell."""
+
+    measure: Measure
+    chord: Chord
+    length: Fraction | None  # where they do not; None: of the bar by the time signature
+    said: Fraction | None  # by its duration
+    implicit: bool  # whatever else is in the bar tells its length; else only what agrees with the duration
+
+
+def _close(open_rests: list[_OpenRest]):
+    """Give rests that last as long as their bar its length."""
+    told = {id(rest.measure): rest.measure.length for rest in open_rests}
+    for rest in open_rests:
+        there = told[id(rest.measure)]
+        if there == 0 or not (rest.implicit or there == rest.said):
+            length = bar_of(rest.measure.meter or DEFAULT_METER) if rest.length is None else rest.length
+            rest.measure.length = max(rest.measure.length, length)
+    for rest in open_rests:
+        rest.chord.length = rest.measure.length
+
+
 class _PartReader:
     """Goes through the measures of one part, with what holds on from one to the next."""
 
-    def __init__(self, index: int, sounds: dict[str, Sound], signs: Signs, left_out: LeftOut):
-        self.index, self.sounds, self.signs, self.left_out = index, sounds, signs, left_out
-        self.divisions = Fraction(1)
-        self.meter: tuple[int, int] | None = None
-        self.transposition: dict[str, int] = {}  # semitones, by staff
-        self.doubling: dict[str, int] = {}  # an octave, by staff
-        self.percents = Percents(left_out)
-        self.keys: dict[str, dict[int, float]] = {}  # alterations by step, by staff
+    def __init__(self, index: int, sheet: Sheet, heads: Heads, lengths: Lengths, signs: Signs, concert: bool):
+        self.index, self.left_out, self.signs = index, sheet.left_out, signs
+        self.heads, self.lengths, self.staves = heads, lengths, Staves(concert)
+        self.percents = Percents(sheet.left_out)
         self.ornaments, self.glides = Ornaments(), Glides()
         self.trilling: dict[str, bool] = {}  # whether the last note of a voice is trilled
 
     def read(self, element, measure: Measure):
         """One ``<measure>`` into ``measure``."""
-        self.measure, self.position, self.furthest = measure, Fraction(0), Fraction(0)
+        self.measure, self.cursor = measure, Cursor()
         self.chords: list[Chord] = measure.chords.setdefault(self.index, [])
         self.directions = measure.directions.setdefault(self.index, [])
         self.graces: dict[str, list[Grace]] = {}
         self.last: Chord | Grace | None = None
+        self.open_rests: list[_OpenRest] = []
+        self.lengths.begin(element, measure.meter)
         for child in element:
             handler = getattr(self, "_" + str(child.tag).replace("-", "_"), None)
             if child.tag in _HANDLED and handler is not None:
@@ -98,54 +128,47 @@ class _PartReader:
                 owner.after.extend(graces)
                 self._terminate(voice, graces)
         share_marks(self.chords)
-        self.ornaments.read(self.chords, self.keys)
-        measure.chords[self.index] = self.percents.filled(self.chords, self.furthest, self.meter or DEFAULT_METER)
-        measure.length = max(measure.length, self.furthest)
-        measure.meter = measure.meter or self.meter
+        self.ornaments.read(self.chords, self.staves.keys)
+        meter = self.lengths.meter or DEFAULT_METER
+        measure.chords[self.index] = self.percents.filled(self.chords, self.cursor.furthest, meter)
+        measure.length = max(measure.length, self.cursor.furthest)
+        measure.meter = measure.meter or self.lengths.meter
 
-    def _quarters(self, element, path: str = "duration", least: int | None = 0) -> Fraction | None:
-        """A number of divisions as quarters."""
-        text = element.findtext(path) if path else element.text
-        if text is None or not text.strip():
-            return None
-        divisions = _fraction(text, path or element.tag)
-        if least is not None and divisions < least:
-            raise BadScore(f"has a negative <{path or element.tag}> ({text.strip()[:30]}); export it again")
-        return divisions / self.divisions
+    @property
+    def position(self) -> Fraction:
+        """From the beginning of the measure."""
+        return self.cursor.position
 
-    def _move(self, quarters: Fraction):
-        self.position = max(Fraction(0), self.position + quarters)
-        if self.position > MAX_QUARTERS:
-            raise BadScore(f"has a measure of {float(self.position):.3g} quarters; at most {MAX_QUARTERS} are played")
-        self.furthest = max(self.furthest, self.position)
+    def _offset(self, element, path: str = "offset") -> Fraction:
+        """An offset in quarters; 0 for none, and for what cannot be read."""
+        return self.lengths.quarters(element.findtext(path) if path else element.text) or Fraction(0)
 
     def _backup(self, element):
-        self._move(-(self._quarters(element) or Fraction(0)))
+        quarters = self.lengths.quarters(element.findtext("duration"))
+        self.cursor.back(quarters if quarters is not None and quarters >= 0 else None)
         self.last = None
 
     def _forward(self, element):
-        self._move(self._quarters(element) or Fraction(0))
+        quarters = self.lengths.quarters(element.findtext("duration"))
+        if quarters is None or quarters < 0:
+            quarters = self.lengths.fill(element, self.position) - self.position
+        self.cursor.forward(quarters)
         self.last = None
 
     def _attributes(self, element):
-        divisions = element.findtext("divisions")
-        if divisions is not None:
-            self.divisions = _fraction(divisions, "divisions")
-            if self.divisions <= 0:
-                raise BadScore(f"has {divisions.strip()[:30]!r} divisions of a quarter; export it again")
+        self.lengths.tell(element.findtext("divisions"))
+        self.staves.read(element)
         time = element.find("time")
         if time is not None and time.find("beats") is not None:
-            self.meter = _meter(time)
-        for key in element.findall("key"):
-            self.keys[key.get("number", "")] = key_signature(key)
+            meter = _meter(time)
+            if meter is None:
+                self.left_out[_BAD_METER] += 1
+            else:
+                self.lengths.meter, self.lengths.free = meter, False
+        elif time is not None and time.find("senza-misura") is not None:
+            self.lengths.free = True
         for style in element.findall("measure-style"):
             self.percents.read(style, self.position)
-        for transpose in element.findall("transpose"):
-            staff = transpose.get("number", "")
-            chromatic = _integer(transpose.findtext("chromatic"), 60)
-            self.transposition[staff] = chromatic + 12 * _integer(transpose.findtext("octave-change"), 5)
-            double = transpose.find("double")
-            self.doubling[staff] = 0 if double is None else 12 if double.get("above") == "yes" else -12
 
     def _barline(self, element):
         begun = self.position > 0 or bool(self.chords)
@@ -157,49 +180,44 @@ class _PartReader:
         return self.measure.later[max(begun)] if begun else self.measure.marks
 
     def _harmony(self, element):
-        offset = self._quarters(element, "offset", None) or Fraction(0)
-        at = max(Fraction(0), self.position + offset)
+        at = max(Fraction(0), self.position + self._offset(element))
         self.measure.harmonies.setdefault(self.index, []).append((at, element))
 
     def _direction(self, element):
         offset = element.find("offset")
         shift = Fraction(0)
         if offset is not None and offset.get("sound") == "yes":
-            shift = self._quarters(offset, "", None) or shift
+            shift = self._offset(offset, "")
         at = max(Fraction(0), self.position + shift)
-        own = self._quarters(element, "sound/offset", None)
-        sound_at = at if own is None else max(Fraction(0), self.position + own)
+        own = element.find("sound/offset")
+        sound_at = at if own is None else max(Fraction(0), self.position + self._offset(own, ""))
         first = at == 0 and self.percents.n_measures == 0
         read_direction(element, at, sound_at, self._marks(at), self.directions, self.left_out, first)
 
     def _sound(self, element):
-        shift = self._quarters(element, "offset", None) or Fraction(0)
-        at = max(Fraction(0), self.position + shift)
+        at = max(Fraction(0), self.position + self._offset(element))
         read_sound(element, at, self._marks(at), self.directions, self.left_out)
 
     def _note(self, element):
         grace, in_chord = element.find("grace"), element.find("chord") is not None
-        voice, staff = element.findtext("voice", "1"), element.findtext("staff", "")
+        voice, staff = (element.findtext("voice") or "").strip() or "1", ordinal(element.findtext("staff"))
         notations = element.findall("notations")
         if grace is not None:
             self._grace(element, grace, in_chord, voice, staff, notations)
             return
-        length = self._quarters(element)
-        if length is None:
-            length = _by_type(element)
-        rest = element.find("rest")
-        if rest is not None and rest.get("measure") == "yes" and self.meter is not None and self.position == 0:
-            length = min(length, Fraction(4 * self.meter[0], self.meter[1]))  # some write four quarters in any meter
-        if in_chord and isinstance(self.last, Chord):
-            chord = self.last
+        before = self.last if in_chord and isinstance(self.last, Chord) else None
+        if before is None and self.position == 0 and self.lengths.is_bar_rest(element):
+            chord = self._rest_of_bar(element, voice, staff)
+        elif before is not None:
+            chord, length = before, self.lengths.of(element, before.length)
             if length != chord.length:  # a shorter or longer note of the same chord
                 chord = Chord(chord.position, length, [], voice, staff)
                 self.chords.append(chord)
         else:
-            dotted = element.find("dot") is not None
+            dotted, length = element.find("dot") is not None, self.lengths.of(element)
             chord = Chord(self.position, length, [], voice, staff, dotted, before=self._graces_before(voice))
             self.chords.append(chord)
-            self._move(length)
+            self.cursor.last(length, self.lengths.said(element))
             self.last = chord
         chord.fermata |= any(n.find("fermata") is not None for n in notations)
         written = self._written(element, staff, notations, chord.position)
@@ -214,6 +232,18 @@ class _PartReader:
             chord.alternates = tremolo.get("type") == "stop"
             chord.alternation = None if chord.alternates else _strokes(element, tremolo)
         self.glides.read(notations, written)
+
+    def _rest_of_bar(self, element, voice: str, staff: str) -> Chord:
+        length, said, is_open = self.lengths.bar_rest(element)
+        moves = length or Fraction(0)
+        chord = self.last = Chord(Fraction(0), moves, [], voice, staff, before=self._graces_before(voice))
+        self.chords.append(chord)
+        # Behind a rest that says no duration every backup leads to the beginning.
+        self.cursor.last(moves, said or Fraction(0), furthest=not is_open)
+        if is_open:
+            implicit = self.lengths.implicit or said is None
+            self.open_rests.append(_OpenRest(self.measure, chord, length, said, implicit))
+        return chord
 
     def _graces_before(self, voice: str) -> list[Grace]:
         """The grace notes of the next chord; those that end a trill in this measure are given to that."""
@@ -238,7 +268,7 @@ class _PartReader:
             self.last.notes.extend(notes)
             return
         previous, following = (_share(grace.get(f"steal-time-{which}")) for which in ("previous", "following"))
-        self.last = Grace(notes, _by_type(element), grace.get("slash") == "yes", previous, following)
+        self.last = Grace(notes, by_type(element) or Fraction(1, 2), grace.get("slash") == "yes", previous, following)
         self.graces.setdefault(voice, []).append(self.last)
 
     def _written(self, element, staff: str, notations, position: Fraction) -> list[Written]:
@@ -249,13 +279,10 @@ class _PartReader:
         head = element.findtext("notehead", "")
         if element.find("rest") is not None or element.find("cue") is not None or head.strip() == "slash":
             return []
-        of = element.find("instrument")
-        name = of.get("id", "") if of is not None else ""
-        if name not in self.sounds:
-            name = next(iter(self.sounds))
-        pitch = self._pitch(element, staff, self.sounds[name])
-        if pitch is None:
+        sounding = self.heads.sounding(element, staff, self.staves)
+        if sounding is None:
             return []
+        pitch, name = sounding
         ties = {tie.get("type") for tie in element.findall("tie")}
         ties = ties or {tied.get("type") for notation in notations for tied in notation.findall("tied")}
         written = Written(pitch, name, "start" in ties, "stop" in ties)
@@ -266,109 +293,43 @@ class _PartReader:
             tremolo = notation.find("ornaments/tremolo")
             if tremolo is not None and tremolo.get("type", "single") in ("single", "unmeasured"):
                 written.stroke = written.stroke or _strokes(element, tremolo)
-        written.roll, written.spelled = read_roll(notations), _spelled(element)
-        if element.get("dynamics"):
-            written.velocity = 0.9 * _finite(element.get("dynamics"), "dynamics")
-        written.attack, written.release = (
-            None if element.get(key) is None else _fraction(element.get(key), key) / self.divisions
-            for key in ("attack", "release")
-        )
+        written.roll, written.spelled = read_roll(notations), spelled(element)
+        loudness = finite(element.get("dynamics"))
+        written.velocity = None if loudness is None else 0.9 * loudness
+        written.attack, written.release = (self.lengths.quarters(element.get(key)) for key in ("attack", "release"))
         written.passes = numbers(element.get("time-only", ""))
         if element.get("pizzicato"):
             written.pizzicato = element.get("pizzicato") == "yes"
-        octave = self.doubling.get(staff, self.doubling.get("", 0))
-        if not octave:
-            return [written]
-        from dataclasses import replace
-
-        return [written, replace(written, pitch=pitch + octave)]
-
-    def _pitch(self, element, staff: str, sound: Sound) -> float | None:
-        pitch, unpitched = element.find("pitch"), element.find("unpitched")
-        if sound.key is not None and (sound.drums or unpitched is not None):
-            return sound.key
-        if pitch is not None:
-            step, octave = (pitch.findtext("step") or "").strip(), (pitch.findtext("octave") or "").strip()
-            if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
-                raise BadScore(f"has a note with the pitch {step[:20]!r} {octave[:20]!r}; export it again")
-            alter = _finite(pitch.findtext("alter") or "0", "alter")
-            shift = 0 if sound.drums else self.transposition.get(staff, self.transposition.get("", 0))
-            sounding = semitones(7 * int(octave) + STEPS.index(step), alter) + shift
-            if not 0 <= sounding <= 127:
-                raise BadScore(f"has a note ({step}{octave}) that is too low or too high to be heard; export it again")
-            return sounding
-        if unpitched is not None:
-            sound.drums = True  # whatever its name
-            return drum_at(unpitched.findtext("display-step", "").strip(), unpitched.findtext("display-octave", ""))
-        return None
+        octave = self.staves.of(self.staves.doubling, staff, 0)
+        doubled = bool(octave) and 0 <= pitch + octave <= 127
+        return [written, replace(written, pitch=pitch + octave)] if doubled else [written]
 
 
 _HANDLED = {"note", "backup", "forward", "attributes", "barline", "direction", "sound", "harmony"}
 
 
-def _meter(time) -> tuple[int, int]:
-    """Of composite times the sum: 3+2/8 is 5/8, 2/4 + 3/8 is 7/8."""
+def _meter(time) -> tuple[int, int] | None:
+    """Of composite times the sum: 3+2/8 is 5/8, 2/4 + 3/8 is 7/8; None for what cannot be read."""
     tops, bottoms = [e.text or "" for e in time.findall("beats")], [e.text or "" for e in time.findall("beat-type")]
     pairs = []
     for top, bottom in zip(tops, bottoms, strict=False):
-        beats, unit = sum(int(n) for n in regex.findall(r"\d{1,3}", top)), _integer(bottom, 1024)
+        beats, unit = sum(int(n) for n in regex.findall(r"\d{1,3}", top)), integer(bottom, 1024)
         if beats < 1 or unit < 1:
-            raise BadScore(f"has a time signature of {top[:20]!r}/{bottom[:20]!r}; export it again")
+            return None
         pairs.append((beats, unit))
     if not pairs:
-        raise BadScore("has a time signature without a number below; export it again")
+        return None
     unit = math.lcm(*(unit for _, unit in pairs))
     return sum(beats * unit // below for beats, below in pairs), unit
 
 
-def _by_type(element) -> Fraction:
-    """The length of a note's head and dots, in quarters; an eighth where it has no type."""
-    length = Fraction(1, 2) ** _LENGTHS.get(element.findtext("type", "eighth").strip(), 1)
-    return length * (2 - Fraction(1, 2) ** min(4, len(element.findall("dot"))))
-
-
-def _spelled(element) -> tuple[int, float] | None:
-    """Place on the stave and alteration; None of what has no pitch, or none that can be read (it is a drum's)."""
-    step = (element.findtext("pitch/step") or "").strip()
-    octave = (element.findtext("pitch/octave") or "").strip()
-    if step not in tuple(STEPS) or not regex.fullmatch(r"-?\d{1,2}", octave):
-        return None
-    return 7 * int(octave) + STEPS.index(step), _finite(element.findtext("pitch/alter") or "0", "alter")
-
-
 def _strokes(element, tremolo) -> Fraction | None:
     """The strokes of a tremolo: each slash halves, as each flag of the note does; without measure three slashes."""
-    slashes = 3 if tremolo.get("type") == "unmeasured" else min(5, _integer(tremolo.text, 8))
-    flags = max(0, min(4, _LENGTHS.get(element.findtext("type", "quarter").strip(), 0)))
+    slashes = 3 if tremolo.get("type") == "unmeasured" else min(5, integer(tremolo.text, 8))
+    flags = max(0, min(4, FLAGS.get(element.findtext("type", "quarter").strip(), 0)))
     return Fraction(1, 2) ** (slashes + flags) if slashes > 0 else None
 
 
-def _fraction(text: str, what: str) -> Fraction:
-    value = _finite(text, what)
-    if abs(value) > 1e15:
-        raise BadScore(f"has {text.strip()[:30]!r} as {what}; export it again")
-    return (
-        Fraction(text.strip())
-        if regex.fullmatch(r"\s*-?\d{1,15}\s*", text)
-        else Fraction(value).limit_denominator(10**6)
-    )
-
-
-def _finite(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadScore(f"has {text.strip()[:30]!r} as {what}, which is no number; export it again")
-    return value
-
-
-def _integer(text: str | None, limit: int) -> int:
-    """0 where there is none; cut at ``limit``."""
-    match = regex.match(r"\s*([-+]?\d{1,9})", text or "")
-    return max(-limit, min(limit, int(match[1]))) if match else 0
-
-
 def _share(text: str | None) -> float | None:
-    return None if not text else max(0.0, min(0.9, _finite(text, "steal-time") / 100))
+    percent = finite(text)
+    return None if percent is None else max(0.0, min(0.9, percent / 100))

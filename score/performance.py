@@ -78,7 +78,8 @@ class Beat:
 @dataclass(slots=True)
 class Performance:
     """A score as it is played; ``first`` and ``last`` are the beat at its beginning and at its end, ``line`` is where
-    its last bar ends, in seconds: there the next one would begin."""
+    its last bar ends, in seconds: there the next one would begin. ``remarks`` tell what is left out or assumed, each
+    as the end of a sentence that begins with the file's name."""
 
     notes: list[Note]
     instruments: list[Instrument]
@@ -86,7 +87,7 @@ class Performance:
     first: Beat = Beat()
     last: Beat = Beat()
     line: float = 0.0
-    left_out: LeftOut = field(default_factory=LeftOut)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def end(self) -> float:

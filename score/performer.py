@@ -45,8 +45,9 @@ from score.performance import (
     hold_by_pedal,
 )
 from score.route import route
-from score.sheet import Chord, Grace, Sheet, Written
+from score.sheet import Chord, Grace, Sheet, Sound, Written
 from score.slides import Slides
+from score.sounds import Sounds
 from score.swing import Swing
 from score.tempi import MAX_TEMPO, tempo_marks
 
@@ -74,13 +75,17 @@ def perform(sheet: Sheet) -> Performance:
 
         add_chords(sheet)
         counts = [sum(len(c.notes) for cs in measure.chords.values() for c in cs) for measure in sheet.measures]
-    check_count(sum(counts[i] for i, _ in order))
+    remarks = [f"not played: {sentence}" for sentence in left_out.sentences()]
+    n_notes = sum(counts[i] for i, _ in order)
+    if n_notes == 0 and remarks:
+        raise BadScore(f"has no notes that could be played ({'; '.join(remarks)}); export it again")
+    check_count(n_notes)
     played = [(sheet.measures[i], start, n_pass) for (i, n_pass), start in zip(order, starts, strict=True)]
     parts = range(len(sheet.sounds))
     tempi = [m for part in parts for m in _directions(played, part) if m[1].kind in ("tempo", "modulation", "change")]
     clock = Clock(*tempo_marks(tempi), _holds(played))
     check_length(clock.seconds(total))
-    out = Performance([], [], left_out=left_out)
+    out = Performance([], [])
     swing = Swing([(at, d) for part in parts for at, d in _directions(played, part) if d.kind == "swing"])
     slides = Slides(out)
     for part in parts:
@@ -90,6 +95,7 @@ def perform(sheet: Sheet) -> Performance:
     out.first = Beat(clock.first, played[0][0].meter)
     out.last = Beat(clock.last, played[-1][0].meter)
     out.line = clock.seconds(total)
+    out.remarks = remarks
     return out
 
 
@@ -148,9 +154,10 @@ class _Player:
     """Plays one part into a performance."""
 
     def __init__(self, part: int, sheet: Sheet, clock: Clock, swing: Swing, slides: Slides, out: Performance):
-        self.part, self.sounds, self.clock, self.swing, self.out = part, sheet.sounds[part], clock, swing, out
+        self.part, self.sounds, self.clock, self.swing, self.out = part, Sounds(sheet, part), clock, swing, out
+        self.indices = {id(measure): i for i, measure in enumerate(sheet.measures)}
         self.slides, self.embellishments = slides, Embellishments(out, slides)
-        self.instruments: dict[tuple[str, bool], int] = {}
+        self.instruments: dict[tuple, int] = {}  # by id, and how it sounds
         self.open_ties: dict[float, list[tuple[Fraction, str, Note]]] = {}
         self.previous: dict[str, tuple[list[Note], float, float]] = {}  # of each voice: notes, begin, end in s
 
@@ -159,12 +166,18 @@ class _Player:
         directions.sort(key=lambda item: item[0])
         self.plucked = [(at, d.rank, d.value) for at, d in directions if d.kind == "pizzicato"]
         loud = [(at, d) for at, d in directions if d.kind in ("level", "stress", "wedge")]
-        staves = {d.staff for _, d in loud}
-        by_staff = {staff: Loudness([(at, d) for at, d in loud if d.staff in (staff, "")]) for staff in staves}
+        begins: dict[str, Fraction] = {}  # of each stave's own marks; before, those of the others hold on it too
+        for at, d in loud:
+            begins.setdefault(d.staff, at)
+        by_staff = {
+            staff: Loudness([(at, d) for at, d in loud if d.staff in (staff, "") or at < begin])
+            for staff, begin in begins.items()
+        }
         everywhere = Loudness(loud)
         self.notes: list[Note] = []
         for measure, start, n_pass in played:
             chords = sorted(measure.chords.get(self.part, ()), key=lambda c: c.position)
+            self.index, self.start, self.n_pass = self.indices[id(measure)], start, n_pass
             self.shifts, self.rolls = self.swing.shifts(chords, measure, start), rolls(chords)
             alternating = pairs(chords)
             others = {id(chord) for chord in alternating.values()}
@@ -179,12 +192,6 @@ class _Player:
         pedal = [(self.clock.seconds(at), d.value) for at, d in directions if d.kind == "pedal"]
         hold_by_pedal(self.notes, pedal)
         self.out.notes.extend(self.notes)
-        for at, d in directions:
-            if d.kind == "program":
-                for (name, plucked), index in self.instruments.items():
-                    if not plucked and d.name in (name, ""):
-                        for channel in (index, *self.slides.channels(index)):
-                            self.out.changes.append(Change(self.clock.seconds(at), channel, "program", d.value))
 
     def _chord(self, chord: Chord, at: Fraction, level: float, n_pass: int):
         begin, end, quarter = self._span(chord, at)
@@ -310,18 +317,19 @@ class _Player:
     def _add(self, written: Written, first: float, last: float, level: float, at: Fraction) -> Note:
         velocity = level if written.velocity is None else written.velocity
         velocity = int(max(1, min(127, round(velocity + written.accent))))
-        note = Note(first, last - first, written.pitch, velocity, self._instrument(written, at))
+        sound = self.sounds.at(written.instrument, (self.index, at - self.start), self.n_pass)
+        pitch = self.sounds.pitch(written.instrument, sound, written.pitch)
+        note = Note(first, last - first, pitch, velocity, self._instrument(written, sound, at))
         self.notes.append(note)
         return note
 
-    def _instrument(self, written: Written, at: Fraction) -> int:
-        sound = self.sounds[written.instrument]
+    def _instrument(self, written: Written, sound: Sound, at: Fraction) -> int:
         plucked = written.pizzicato
         if plucked is None and self.plucked:
             i = bisect.bisect_right(self.plucked, (at, 9, True)) - 1
             plucked = i >= 0 and bool(self.plucked[i][2])
         plucked = bool(plucked) and sound.program in STRINGS and not sound.drums
-        key = (written.instrument, plucked)
+        key = (written.instrument, plucked, sound.program, sound.drums, sound.bank, sound.volume, sound.pan)
         if key not in self.instruments:
             index = self.instruments[key] = len(self.out.instruments)
             if index >= MAX_INSTRUMENTS:

@@ -81,10 +81,10 @@ class Direction:
     """Something between the notes, by ``kind``:
 
     ``level`` (velocity from here), ``stress`` (velocity of what begins here), ``wedge`` ("crescendo", "diminuendo",
-    "stop"), ``pedal`` (bool), ``program`` (General MIDI, of the instrument ``name``), ``pizzicato`` (bool), ``tempo``
-    (quarters a minute, or ``tempi.FIRST`` or ``BACK``), ``modulation`` (factor of the tempo), ``change`` ("gradual" or
-    "free", of the tempo in words), ``swing`` (share of the first of two notes, and the length of each as written, in
-    quarters).
+    "stop"), ``pedal`` (bool), ``sound`` and ``instrument`` (fields of :class:`Sound` that change, of the instrument
+    ``name``; the second is another instrument), ``pizzicato`` (bool), ``tempo`` (quarters a minute, or ``tempi.FIRST``
+    or ``BACK``), ``modulation`` (factor of the tempo), ``change`` ("gradual" or "free", of the tempo in words),
+    ``swing`` (share of the first of two notes, and the length of each as written, in quarters).
     """
 
     position: Fraction
@@ -158,6 +158,7 @@ class Sound:
     key: int | None = None  # the drum that it is
     volume: int | None = None  # controllers 7 and 10
     pan: int | None = None
+    said: bool = False  # whether anything tells which instrument it is
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import regex
 
 from score import read
 from score.repeats import numbers
+from small_scores import left_out
 
 STEPS = "CDEFGAB"
 SIGNS = {
@@ -300,7 +301,7 @@ def test_words_that_are_no_instruction(text):
 def test_a_title_above_the_first_note_does_not_jump(text):
     performance = read(score([words(text) + note("C"), note("D")]))
     assert len(performance.notes) == 2
-    assert performance.left_out.sentences() == ["1 text with the words da capo, dal segno or coda inside others"]
+    assert left_out(performance) == ["1 text with the words da capo, dal segno or coda inside others"]
 
 
 @pytest.mark.parametrize(
@@ -423,16 +424,14 @@ def test_of_several_signs_the_nearest():
 def test_what_leads_nowhere_is_said():
     performance = read(score([note("C"), note("D") + words("D.S. al Coda"), note("E")]))
     assert len(performance.notes) == 3
-    assert performance.left_out.sentences() == ["1 jump to a sign that is not there"]
+    assert left_out(performance) == ["1 jump to a sign that is not there"]
 
 
 def test_brackets_that_no_pass_comes_to_are_said():
     performance = read(score([bar("[1,2 C"), bar("[1 |: D"), bar("E")]))
-    assert performance.left_out.sentences() == ["1 measure under brackets that no pass comes to"]
+    assert left_out(performance) == ["1 measure under brackets that no pass comes to"]
     typeless = bar("C") + '<barline><ending number="1" type="x"/></barline>'
-    assert read(score([typeless])).left_out.sentences() == [
-        "1 ending of which it is not said whether it begins or ends"
-    ]
+    assert left_out(read(score([typeless]))) == ["1 ending of which it is not said whether it begins or ends"]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ Each bar is one whole note; where a bar begins tells the tempo of those before i
 
 import pytest
 
+from conftest import run
 from score import read
 from score.tempi import MAX_TEMPO, MIN_TEMPO
+from small_scores import left_out
 from test_score_playing_order import note, score, words
 
 
@@ -47,17 +49,17 @@ def test_a_tempo_that_says_nothing_changes_nothing(text):
     """Nor does one that no music has; the user is told of either."""
     played = performance("", tempo(text), "", tempo(text), mark(unit("quarter") + bpm(text)))
     assert [n.onset for n in played.notes] == [0, 4, 8, 12, 16]
-    assert sum(played.left_out.values()) == 3
-    assert all("tempo mark" in sentence for sentence in played.left_out.sentences())
+    assert sum(int(sentence.split()[0]) for sentence in left_out(played)) == 3
+    assert all("tempo mark" in sentence for sentence in left_out(played))
 
 
 def test_what_is_left_out_is_said_once_for_each_kind():
     played = performance("", tempo("0"), tempo("x"), tempo("9999"))
-    assert played.left_out.sentences() == [
+    assert left_out(played) == [
         "2 tempo marks without a number that can be read",
         f"1 tempo mark outside {MIN_TEMPO:g} to {MAX_TEMPO:g} quarters a minute",
     ]
-    assert performance("", tempo("90"), words("Adagio")).left_out.sentences() == []
+    assert left_out(performance("", tempo("90"), words("Adagio"))) == []
 
 
 def test_the_limits_are_played():
@@ -69,7 +71,7 @@ def test_a_number_that_says_nothing_leaves_the_others():
     assert tempi("", mark(unit("quarter") + bpm(90), tempo("0"))) == [60, 90]
     assert tempi("", words("Adagio", sound=tempo(""))) == [60, 56]
     assert tempi("", mark(unit("quarter") + bpm("quick"), tempo("80"))) == [60, 80]
-    assert performance("", mark(unit("quarter") + bpm("quick"), tempo("80"))).left_out.sentences() == []
+    assert left_out(performance("", mark(unit("quarter") + bpm("quick"), tempo("80")))) == []
 
 
 @pytest.mark.parametrize(
@@ -326,17 +328,17 @@ def test_percent_signs(measures, played):
 
 def test_a_percent_sign_with_nothing_before_is_said():
     played = read(score([percent("1") + on(1, "-"), note("C")]))
-    assert played.left_out.sentences() == ["1 percent sign with nothing before"]
+    assert left_out(played) == ["1 percent sign with nothing before"]
 
 
 def test_slashes_are_said_where_nothing_is_written():
     slash = percent("", tag="slash")
     assert bars(note("C"), slash + note("D"), note("E")) == ["C", "D", "E"]
     played = read(score([note("C"), slash + on(1, "-"), on(1, "-"), percent("", kind="stop", tag="slash") + note("D")]))
-    assert played.left_out.sentences() == ["2 measures of slash notation without notes"]
+    assert left_out(played) == ["2 measures of slash notation without notes"]
     one_stave = read(score([two("c", "C"), two("-", "D", percent("", "1", tag="slash"))]))
     assert len(one_stave.notes) == 3
-    assert one_stave.left_out.sentences() == ["1 measure of slash notation without notes"]
+    assert left_out(one_stave) == ["1 measure of slash notation without notes"]
 
 
 def test_a_beat_that_is_repeated():
@@ -354,19 +356,13 @@ def test_a_beat_that_is_repeated():
     assert [n.pitch for n in played] == [60, 62, 60, 62]
 
 
-def test_predict_says_what_is_not_played(tmp_path, capsys):
+def test_predict_says_what_is_not_played(tiny_run, tmp_path):
     """One line for each kind, with the file's name, on stderr."""
-    from argparse import Namespace
-
-    from predict import load_prompts
-
     path = tmp_path / "a.musicxml"
     path.write_bytes(score([note("C"), tempo("0") + note("D"), tempo("x") + words("Aria da capo") + note("E")]))
-    nothing = dict.fromkeys(("soundfont", "start", "stop", "tempo", "meter", "bars", "chords"))
-    options = Namespace(prompts=[path], **nothing)
-    prompt = load_prompts(options, Namespace(sample_rate=8000, channels=1), lambda: False)[0]
-    assert prompt.waveform.shape[-1] == 12 * 8000
-    assert capsys.readouterr().err.splitlines() == [
+    result = run("predict.py", tiny_run, path, "--frames", 5, "-o", tmp_path / "a.wav")
+    assert result.returncode == 0
+    assert [line for line in result.stderr.splitlines() if "not played" in line] == [
         f"{path}: not played: 2 tempo marks without a number that can be read",
         f"{path}: not played: 1 text with the words da capo, dal segno or coda inside others",
     ]
