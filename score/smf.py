@@ -87,12 +87,9 @@ def read_smf(blob: bytes) -> Song:
         raise BadScore("is a MIDI file without a track; export it again")
     n_whole = len(tracks) - reader.is_cut
     if reader.is_cut:
-        place = (
-            f"after {n_whole} of {max(n_tracks, len(tracks))} tracks"
-            if max(n_tracks, len(tracks)) > 1
-            else "in its track"
-        )
-        remarks.append(f"is cut off {place}; what is there is played")
+        n = max(n_tracks, len(tracks))
+        where = f"after {n_whole} of {n} tracks" if n > 1 else "in its track"
+        remarks.append(f"is cut off {where}; what is there is played")
     elif len(tracks) < n_tracks:
         remarks.append(f"has {len(tracks)} of the {n_tracks} tracks that its header names; what is there is played")
     if reader.n_skipped:
@@ -235,7 +232,7 @@ class _Reader:
                     sysex = None
             else:  # system common and real time
                 tick, place = tick + delta, place + _N_COMMON.get(byte, 0)
-        self.is_cut = limit == n and claimed != n or self.is_cut
+        self.is_cut = (limit == n and claimed != n) or self.is_cut
         return events, tick, limit
 
     def _quantity(self, place: int) -> tuple[int, int]:
