@@ -9,7 +9,7 @@ import soundfile
 import soxr
 
 from streams import open_streams
-from streams.kind import HEAD, what
+from streams.kind import HEAD, MAYBE, what
 
 MIN_RATE, MAX_RATE = 2000, 768000  # Hz
 MAX_CHANNELS = 64
@@ -55,6 +55,8 @@ def decode(path, sample_rate: int, channels: int = 1):
     size = os.path.getsize(path)
     if size == 0:
         raise Unusable("the file is empty")
+    if (kind := _kind(path)) not in MAYBE:
+        raise Unusable(f"not an audio file, but {kind}")
     n_decoded, swing, peak = 0, 0.0, 0.0
     for stream in open_streams(path):
         if stream.trouble:
@@ -82,14 +84,17 @@ def decode(path, sample_rate: int, channels: int = 1):
         raise Unusable("it is constant, which cannot be heard: nothing can be learned from it")
 
 
+def _kind(path) -> str | None:
+    with open(path, "rb") as file:
+        return what(file.read(HEAD))
+
+
 def _opened(file, path) -> soundfile.SoundFile:
     """A file whose rate and channels are sane."""
     try:
         opened = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, TypeError) as error:
-        with open(path, "rb") as raw:
-            kind = what(raw.read(HEAD))
-        if kind is not None:
+        if (kind := _kind(path)) is not None:
             raise Unusable(f"not an audio file, but {kind}") from None
         detail = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise Unusable(f"not an audio file that can be read ({detail})") from None

@@ -271,6 +271,9 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
             raise
     if stop.asked:
         raise KeyboardInterrupt
+    for path, prompt in zip(arguments.prompts, prompts, strict=False):  # the typed one, behind them, has none
+        for remark in prompt.remarks:
+            print(f"{path}: {remark}", file=sys.stderr)
     if arguments.bars:
         check_length(f"--bars {arguments.bars}", arguments.bars * max(p.meter.bar_seconds for p in prompts))
     n_frames, seconds = lengths(framing, prompts, arguments.frames, arguments.seconds, arguments.bars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import site
@@ -19,16 +20,30 @@ import regex
 from decoding import SILENCE, Unusable, decode
 from errors import UserError, count
 from meter import Meter
+from score.smf import is_midi
 
 MAX_SECONDS = 600.0  # of an audio prompt
 # Seconds by the clock after which a score that hangs is given up. What bounds it is its processor time (30 s, see
 # score/__main__.py), so that a loaded machine refuses none.
 SCORE_TIMEOUT = 1200.0
-_SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?)$", regex.IGNORECASE)
+_SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?|smf|kar|rmi)$", regex.IGNORECASE)
+_AUDIO = (b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS", b"ID3", b".snd", b"caff")
+_LOOKED_AT = 1 << 16  # bytes of a file by which its kind is told
 
 
 def is_score(path: Path) -> bool:
-    """Whether ``path`` is read as a score, by its name."""
+    """Whether ``path`` is read as a score: by its content where that tells, else by its name."""
+    try:
+        with path.open("rb") if path.is_file() else io.BytesIO() as file:
+            head = file.read(_LOOKED_AT)
+    except OSError:
+        head = b""
+    if head.startswith(_AUDIO) or head[8:12] == b"WAVE":
+        return False
+    if is_midi(head) or b"<score-partwise" in head or b"<score-timewise" in head:
+        return True
+    if head.startswith(b"PK") and b"META-INF/container.xml" in head:
+        return True
     return bool(_SCORE.search(path.name))
 
 
@@ -37,13 +52,15 @@ class Prompt:
     """What is to be continued: float32 ``[n_samples]``, stereo ``[2, n_samples]``, and the tempo and time signature
     at its end: of audio, and where no bar can be counted by them, None. ``name`` is that of its file without the
     suffix; ``synthesized``, whether the player played it. ``line`` is where one of its bars begins, in seconds: those
-    that follow the prompt are counted from it; of audio None."""
+    that follow the prompt are counted from it; of audio None. ``remarks`` tell what of a score is left out or assumed,
+    each as the end of a sentence that begins with the file's name."""
 
     name: str
     waveform: np.ndarray
     meter: Meter | None = None
     synthesized: bool = False
     line: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def load_prompt(path, sample_rate: int, channels: int = 1, soundfont=None, start=None, stop=None) -> np.ndarray:
@@ -63,7 +80,8 @@ def load(
     """The sound of a prompt.
 
     Args:
-        path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi``) or any audio file.
+        path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi .smf .kar .rmi``) or any audio file; where the
+            content tells what it is, under any name.
         sample_rate: wanted, in Hz.
         channels: wanted, 1 or 2; a mono file is played on both.
         soundfont: an SF2 file that plays scores; default: :func:`general_midi`.
@@ -87,13 +105,14 @@ def load(
         raise UserError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; give a MusicXML, MIDI or audio file")
-    if is_score(path):
-        waveform, meter, line = play_score(path, sample_rate, channels, soundfont, cancelled)
+    meter, line, remarks, synthesized = None, None, (), is_score(path)
+    if synthesized:
+        waveform, meter, line, remarks = play_score(path, sample_rate, channels, soundfont, cancelled)
     else:
-        waveform, meter, line = load_audio(path, sample_rate, channels, start, stop), None, None
+        waveform = load_audio(path, sample_rate, channels, start, stop)
     if np.abs(waveform).max(initial=0.0) < SILENCE:
         raise UserError(f"{path}: is silent; give a prompt that can be heard")
-    return Prompt(path.stem, waveform, meter, is_score(path), line)
+    return Prompt(path.stem, waveform, meter, synthesized, line, remarks)
 
 
 def load_audio(
@@ -116,7 +135,8 @@ def load_audio(
             if last is not None and n_samples >= last:
                 break
     except Unusable as error:
-        raise UserError(f"{path}: {error}; give a MusicXML, MIDI or audio file") from None
+        remedy = "" if ";" in str(error) else "; give a MusicXML, MIDI or audio file"
+        raise UserError(f"{path}: {error}{remedy}") from None
     if not blocks and n_samples:
         raise UserError(f"{path}: is {n_samples / sample_rate:.1f} s long; --from {start:g} is beyond its end")
     if not blocks:
@@ -147,7 +167,7 @@ def load_chords(
     with tempfile.TemporaryDirectory(prefix="nextframe-") as scratch:
         path = Path(scratch) / "chords.mid"
         path.write_bytes(blob)
-        waveform, _, _ = play_score(path, sample_rate, channels, soundfont, cancelled)
+        waveform, *_ = play_score(path, sample_rate, channels, soundfont, cancelled)
     rest = max(0, round(len(bars) * meter.bar_seconds * sample_rate) - waveform.shape[-1])  # silence at the end
     return Prompt(name, np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, rest)]), meter, True, 0.0)
 
@@ -188,9 +208,9 @@ def play_score(
     channels: int = 1,
     soundfont: str | Path | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> tuple[np.ndarray, Meter | None, float]:
+) -> tuple[np.ndarray, Meter | None, float, tuple[str, ...]]:
     """Read and play a score in a child process with limits, see :mod:`score`: its sound, the tempo and time
-    signature at its end, and the seconds at which its last bar ends. Shape: as :func:`load_audio`
+    signature at its end, the seconds at which its last bar ends, and remarks. Shape: as :func:`load_audio`
 
     Raises:
         UserError: it cannot be played within the limits.
@@ -222,7 +242,8 @@ def play_score(
         waveform = np.fromfile(out, dtype=np.float32)
         end = json.loads(said.strip().splitlines()[-1])
     meter = Meter.if_sane(end["tempo"], *end["time_signature"])
-    return waveform if channels == 1 else waveform.reshape(channels, -1), meter, end["line"]
+    waveform = waveform if channels == 1 else waveform.reshape(channels, -1)
+    return waveform, meter, end["line"], tuple(end["remarks"])
 
 
 def _run(command: list[str], environment: dict[str, str], cancelled: Callable[[], bool]):

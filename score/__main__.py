@@ -1,8 +1,8 @@
 """``python -m score SCORE OUT SAMPLE_RATE SOUNDFONT CHANNELS``: play a MusicXML or MIDI file under limits.
 
 Scores come from strangers, so this runs with a bound on processor time, memory and file sizes, in a scratch folder of
-its own. It writes float32 samples to OUT, one channel after the other, and prints the beat and the bar line at the end
-as JSON; on bad input it prints one line and exits with 3.
+its own. It writes float32 samples to OUT, one channel after the other, and prints the beat and the bar line at the end,
+and what is left out, as JSON; on bad input it prints one line and exits with 3.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         print("needs more memory than a score may; shorten it")
         return BAD_SCORE
-    print(json.dumps(asdict(performance.last) | {"line": performance.line}))
+    print(json.dumps(asdict(performance.last) | {"line": performance.line, "remarks": performance.remarks}))
     return 0
 
 

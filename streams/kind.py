@@ -29,6 +29,9 @@ _STARTS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it with git lfs pull",
     b"oid sha256": "a pointer of Git LFS, not the file itself; fetch it with git lfs pull",
 }
+XML, TEXT = "an XML document", "a text file"
+ZEROS = "nothing but zeros, as of a download that did not end; get it again"
+MAYBE = (None, TEXT, ZEROS)  # some sound files begin so
 HEAD = 1024  # bytes that are looked at
 
 
@@ -53,7 +56,7 @@ def what(head: bytes) -> str | None:
     if head[257:262] == b"ustar":
         return "a tar archive; unpack it first"
     if head and not head.strip(b"\0"):
-        return "nothing but zeros, as of a download that did not end; get it again"
+        return ZEROS
     return _text(head)
 
 
@@ -66,10 +69,10 @@ def _text(head: bytes) -> str | None:
     if text.startswith(("<!doctype html", "<html", "<head", "<body", "<script")) or "<html" in text:
         return "a web page (HTML), as servers send where a download fails; get the file itself"
     if text.startswith("<?xml") or text.startswith("<"):
-        return "an XML document"
+        return XML
     if text.startswith(("{", "[")) and _is_text(head):
         return "a JSON document, as servers send where a download fails; get the file itself"
-    return "a text file" if _is_text(head) else None
+    return TEXT if _is_text(head) else None
 
 
 def _is_text(head: bytes) -> bool:

@@ -132,6 +132,7 @@ def continue_tab(studio: Studio) -> gr.Dropdown:
                         if message["stopped"]
                         else f"{length:.1f} s in {time.monotonic() - began:.1f} s."
                     )
+                    text += "".join(f" The prompt {remark}." for remark in message["remarks"])
                     if message["other_tempo"]:
                         text += f" It goes on at about {message['other_tempo']:.0f} quarters a minute: no loop."
                     yield status(text), value(kept_now, tracks[0]["id"]), job, kept_now

@@ -179,6 +179,7 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
         "n_columns": len(peaks[0]),
         "hertz": [[place, hertz] for hertz, place in frequency_ticks(framing).items()],
         "stopped": n_written < n_samples,
+        "remarks": prompt.remarks,
         "other_tempo": next((one.other_tempo for one in written if one.other_tempo), None),
     }
 
