@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from score.performance import Change, Note, Performance
 
 DRUMS = 9  # the channel, counted from 0
@@ -20,14 +22,16 @@ class Part:
     """A channel, or what one of its tracks plays on it.
 
     ``index`` is that of the instrument that sounds, None before the first note. ``notes`` are all that were struck;
-    ``pedal`` and ``sostenuto`` tell when these pedals are pressed and lifted, as ``(s, down)``.
+    ``pedal`` tells when it is pressed and lifted, as ``(s, down)``; ``sostenuto`` when that pedal is lifted, and the
+    notes that it holds until then.
     """
 
     def __init__(self, channel: int):
         self.channel, self.drums, self.index = channel, channel % 16 == DRUMS, None
         self.notes: list[Note] = []
         self.pedal: list[tuple[float, bool]] = []
-        self.sostenuto: list[tuple[float, bool]] = []
+        self.sostenuto: list[tuple[float, list[Note]]] = []
+        self._caught: list[Note] | None = None
         self._down: dict[int, list[Note]] = {}
         self._lifts: dict[int, list[float]] = {}  # when each key was lifted
         self._settings: dict[tuple[str, int], int] = {}
@@ -79,6 +83,19 @@ class Part:
                 end = min(ends, default=last if last > note.onset else note.onset + quarter)
                 note.duration = end - note.onset
 
+        self._press_sostenuto(math.inf, False)
+
+    def _press_sostenuto(self, time: float, down: bool):
+        if down and self._caught is None:
+            self._caught = [note for begun in self._down.values() for note in begun]
+        elif not down and self._caught is not None:
+            self.sostenuto.append((time, self._caught))
+            self._caught = None
+
+    def _lift_pedals(self, time: float):
+        self.pedal.append((time, False))
+        self._press_sostenuto(time, False)
+
     # -- what is set -------------------------------------------------------------------------
 
     def set(self, time: float, out: Performance, kind: str, value: int, number: int = 0):
@@ -95,8 +112,7 @@ class Part:
     def reset(self, time: float, out: Performance):
         """As at the beginning of the file."""
         self.release_all(time)
-        for pedal in (self.pedal, self.sostenuto):
-            pedal.append((time, False))
+        self._lift_pedals(time)
         for (kind, number), value in _INITIAL.items():
             if (kind, number) in self._settings:
                 self.set(time, out, kind, value, number)
@@ -134,17 +150,18 @@ class Part:
         elif number == _SUSTAIN:
             self.pedal.append((time, value >= 64))
         elif number == _SOSTENUTO:
-            self.sostenuto.append((time, value >= 64))
+            self._press_sostenuto(time, value >= 64)
         elif number == _SOUND_OFF:  # also what a pedal holds
             self.release_all(time)
-            for pedal in (self.pedal, self.sostenuto):
-                if pedal and pedal[-1][1]:
-                    pedal += [(time, False), (time, True)]
+            if self.pedal and self.pedal[-1][1]:
+                self.pedal += [(time, False), (time, True)]
+            if self._caught:
+                self._press_sostenuto(time, False)
+                self._press_sostenuto(time, True)
         elif number in _NOTES_OFF:
             self.release_all(time)
         elif number == _RESET:  # RP-015: neither volume, pan, program nor bank
-            for pedal in (self.pedal, self.sostenuto):
-                pedal.append((time, False))
+            self._lift_pedals(time)
             self._parameter = _NO_PARAMETER
             self.set(time, out, "bend", 0)
             self.set(time, out, "control", 0, 1)

@@ -116,13 +116,17 @@ def hold_by_pedal(notes: list[Note], pedal: list[tuple[float, bool]]) -> None:
             _hold(note, spans[i][1], again)
 
 
-def hold_by_sostenuto(notes: list[Note], pedal: list[tuple[float, bool]]) -> None:
-    """As :func:`hold_by_pedal`, of the pedal that holds only what sounds while it is pressed."""
-    again = _strokes(notes)
-    for start, stop in _spans(notes, pedal):
-        for note in notes:
-            if note.onset <= start < note.end < stop:
-                _hold(note, stop, again)
+def hold_by_sostenuto(notes: list[Note], caught: list[tuple[float, list[Note]]]) -> None:
+    """As :func:`hold_by_pedal`, of the pedal that holds only the notes whose keys are down when it is pressed.
+
+    Args:
+        caught: (s, notes), when it is lifted and what it holds until then.
+    """
+    again, last = _strokes(notes), max((note.end for note in notes), default=0.0)
+    for stop, held in caught:
+        for note in held:
+            if note.end < stop:
+                _hold(note, min(stop, last), again)
 
 
 def _spans(notes: list[Note], pedal: list[tuple[float, bool]]) -> list[tuple[float, float]]:

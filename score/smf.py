@@ -69,8 +69,8 @@ def read_smf(blob: bytes) -> Song:
         if blob[place : place + 4] != b"MTrk" and not _is_chunk(blob, place):
             place = start + 8  # the size of the header is wrong
     elif b"MTrk" in blob:
-        kind, n_tracks, division, place = 1, 0, 0, 0
-        remarks.append("has no header that can be read")
+        kind, n_tracks, division, place = 1, 0, ASSUMED_DIVISION, 0
+        remarks.append(f"has no header that can be read; {ASSUMED_DIVISION} ticks a quarter are assumed")
     else:
         what = "is cut off before its first track" if start >= 0 else "is not a MIDI file (it has no header, MThd)"
         raise BadScore(f"{what}; export it again")
@@ -182,6 +182,9 @@ class _Reader:
             place += 1
             if byte < 0x80:
                 if not status:  # no running status
+                    place = begin + 1
+                    while place + 1 < limit and not blob[place] < 0x80 <= blob[place + 1]:
+                        place += 1  # to the next short time with a status behind it
                     self.n_skipped += place - begin
                     continue
                 byte, place = status, place - 1

@@ -13,6 +13,7 @@ from streams.source import Source, Stream, View
 
 _ALL_ONES = 2**32 - 1
 _LARGEST = _ALL_ONES - 4096  # bytes of samples in a RIFF file
+_LARGE = 1 << 16  # bytes of another chunk before the samples, in which libsndfile may lose its way (issues 370, 542)
 _FAR = 1 << 20  # bytes in which a lost chunk is looked for
 
 
@@ -50,6 +51,8 @@ def _wav(source: Source, start: int, alone: bool) -> tuple[Stream | None, int]:
             size = min(size, left)
             mend |= not fmt
             data = body, size
+        elif not data and size > _LARGE:
+            mend = True
         padded, bare = body + size + size % 2, body + size
         if padded >= source.size:
             break
