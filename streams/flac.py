@@ -5,6 +5,8 @@ Source: RFC 9639, sections 8.2 (STREAMINFO) and 9.1 (frame header).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from streams.source import Source, Stream, View
 
 _MARKS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # STREAMINFO comes first and has 34 bytes
@@ -44,29 +46,27 @@ def _stream(source: Source, start: int, end: int) -> Stream:
 
 def _n_samples(source: Source, first: int, end: int, block: int, channels: int, bits: int) -> int:
     """Samples up to the end of the last whole frame; 0: unknown."""
-    end = _without_tag(source, first, end)
     begin = max(first, end - _TAIL)
     tail = b"".join(source.at(place, min(1 << 18, end - place)) for place in range(begin, end, 1 << 18))
-    stop, place = len(tail), len(tail)
+    place = len(tail)
     while (place := max(tail.rfind(b"\xff\xf8", 0, place), tail.rfind(b"\xff\xf9", 0, place))) >= 0:
         header = _frame(tail[place : place + 16], block, channels, bits)
         if header is None:
             place += 1
             continue
         start, size = header
-        # The last frame may be cut; of those before it the next one shows that they are whole.
-        whole = stop < len(tail) or _crc16(tail[place : stop - 2]) == int.from_bytes(tail[stop - 2 : stop], "big")
-        return start + size if whole else start
+        return start + size if _is_whole(tail[place:]) else start
     return 0
 
 
-def _without_tag(source: Source, first: int, end: int) -> int:
-    """Without the tags that some programs write behind the frames."""
-    if end - first > 128 and source.at(end - 128, 3) == b"TAG":
-        end -= 128
-    if end - first > 32 and source.at(end - 32, 8) == b"APETAGEX":
-        end -= 32 + int.from_bytes(source.at(end - 20, 4), "little")
-    return max(first, end)
+def _is_whole(tail: bytes) -> bool:
+    """Whether the frame that begins here has its end: the checksum over it and its own checksum is 0 there, and the
+    file ends, or a tag or zeros follow."""
+    for end, value in enumerate(_crc(tail, 16, 0x8005), 1):
+        after = tail[end : end + 8]
+        if value == 0 and end > 8 and (after.startswith((b"ID3", b"TAG", b"APETAGEX")) or not after.strip(b"\0")):
+            return True
+    return False
 
 
 def _frame(head: bytes, block: int, channels: int, bits: int) -> tuple[int, int] | None:
@@ -91,20 +91,13 @@ def _frame(head: bytes, block: int, channels: int, bits: int) -> tuple[int, int]
         size = int.from_bytes(head[place : place + size_code - 5], "big") + 1
         place += size_code - 5
     place += {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    if not size or rate_code == 15 or place >= len(head) or _crc8(head[:place]) != head[place]:
+    if not size or rate_code == 15 or place >= len(head) or [*_crc(head[:place], 8, 0x07)][-1] != head[place]:
         return None
     return (number if head[1] & 1 else number * block), size
 
 
-def _crc8(data: bytes) -> int:
-    return _crc(data, 8, 0x07)
-
-
-def _crc16(data: bytes) -> int:
-    return _crc(data, 16, 0x8005)
-
-
-def _crc(data: bytes, width: int, polynomial: int) -> int:
+def _crc(data: bytes, width: int, polynomial: int) -> Iterator[int]:
+    """The checksum of what has been read up to each byte."""
     value, top, mask = 0, 1 << (width - 1), (1 << width) - 1
     table = []
     for byte in range(256):
@@ -114,4 +107,4 @@ def _crc(data: bytes, width: int, polynomial: int) -> int:
         table.append(entry & mask)
     for byte in data:
         value = (value << 8 & mask) ^ table[value >> (width - 8) ^ byte]
-    return value
+        yield value

@@ -114,7 +114,7 @@ ID3 = b"ID3\4\0\0" + bytes([0, 18, 79, 0]) + bytes((18 << 14) + (79 << 7))  # a 
     "blob, n",
     [
         (UNKNOWN, 1),
-        (put(UNKNOWN, 12, "6s16x", bytes(6))[:42].ljust(42, b"\0")[:26] + bytes(16) + UNKNOWN[42:], 1),
+        (put(put(UNKNOWN, 26, "16s", bytes(16)), 12, "6s", bytes(6)), 1),
         (put(FLAC, 22, ">I", RATE), 1),
         (ID3 + FLAC, 1),
         (ID3 + UNKNOWN, 1),
@@ -220,7 +220,21 @@ BARE = MP3[MP3.find(b"\xff\xf3" if b"\xff\xf3" in MP3[:4] else MP3[:2], 4) :]
         (BARE + bytes(3000), 1),
         (MP3 + written("MP3", "MPEG_LAYER_III", np.tile(LONG, 2), 2 * RATE), 2),
     ],
-    ids="bare,0,less,more,two,two bare,bare behind,ID3,ID3 bare,all,zeros,zeros behind,another rate".split(","),
+    ids=[
+        "bare",
+        "0",
+        "less",
+        "more",
+        "two",
+        "two bare",
+        "bare behind",
+        "ID3",
+        "ID3 bare",
+        "all",
+        "zeros",
+        "zeros behind",
+        "another rate",
+    ],
 )
 def test_mp3(tmp_path, blob, n):
     """All of it, but for what an encoder adds at either end."""
@@ -244,7 +258,7 @@ def with_sample(value) -> np.ndarray:
 @pytest.mark.parametrize(
     "blob, words",
     [
-        (floats(1e29 * TONE), "580 dB above full scale"),
+        (floats(1e29 * TONE), "572 dB above full scale"),
         (floats(with_sample(-1e29)), "above full scale"),
         (floats(32768 * TONE), "not scaled to 1"),
         (floats(with_sample(10 ** (24 / 20))), "24 dB above full scale"),
@@ -256,7 +270,19 @@ def with_sample(value) -> np.ndarray:
         (written("FLAC", "PCM_16", np.full((RATE, 2), (0.5, -0.25))), "constant"),
         (floats(0.5 + 1e-6 * TONE), "constant"),
     ],
-    ids="1e29,one of 1e29,integers,24 dB,DC of a million,inf,nan,double,constant,constant stereo,nearly".split(","),
+    ids=[
+        "1e29",
+        "one of 1e29",
+        "integers",
+        "24 dB",
+        "DC of a million",
+        "inf",
+        "nan",
+        "double",
+        "constant",
+        "constant stereo",
+        "nearly",
+    ],
 )
 def test_samples_that_are_no_sound(tmp_path, blob, words):
     """Refused in a line, alone and as a prompt; beside a good recording, that one is all that is learned from."""
@@ -301,7 +327,7 @@ def test_a_training_on_nothing(tmp_path, capsys, waveform, words):
     arguments = [tmp_path / "in", "--metadata", tmp_path / "m.json", *tiny_arguments(), "--steps", 2, "--threads", 1]
     assert train.main([str(word) for word in arguments]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py:")]
-    assert words in line and "learned" in line or "silent" in line or "full scale" in line
+    assert words in line
     assert not (tmp_path / "m.json").exists() and not (tmp_path / "m").exists()
 
 
