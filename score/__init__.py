@@ -23,8 +23,11 @@ from streams.kind import HEAD, XML, what
 MIDI_SUFFIXES = (".mid", ".midi", ".smf", ".kar", ".rmi")
 
 
-def read(blob: bytes) -> Performance:
+def read(blob: bytes, wanted: str = "XML or MIDI") -> Performance:
     """A MusicXML (plain or compressed) or MIDI file as a performance.
+
+    Args:
+        wanted: what it should have been, where it is neither.
 
     Raises:
         BadScore: not a score, nothing to play in it, or beyond the limits.
@@ -35,7 +38,7 @@ def read(blob: bytes) -> Performance:
         return read_midi(blob)
     kind = None if blob.startswith(b"PK") else what(blob[:HEAD])
     if kind not in (None, XML):
-        raise BadScore(f"is neither MusicXML nor MIDI, but {kind}")
+        raise BadScore(f"is not {wanted}, but {kind}")
     from score.container import score_element
     from score.musicxml import read_sheet
     from score.performer import perform
@@ -49,6 +52,8 @@ def read_file(path) -> Performance:
         blob = file.read(MAX_BYTES + 1)
     if len(blob) > MAX_BYTES:
         raise BadScore(f"is larger than {MAX_BYTES >> 20} MiB; shorten it")
-    if Path(path).suffix.lower() in MIDI_SUFFIXES and not is_midi(blob) and what(blob[:HEAD]) is None:
+    if Path(path).suffix.lower() not in MIDI_SUFFIXES:
+        return read(blob)
+    if not is_midi(blob) and what(blob[:HEAD]) is None:
         raise BadScore("is not a MIDI file that can be read (it has no header, MThd); export it again")
-    return read(blob)
+    return read(blob, "MIDI")

@@ -342,7 +342,7 @@ def test_content_comes_before_the_name(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"<!DOCTYPE html><html></html>", "a web page"),
+        (b"<!DOCTYPE html><html></html>", "not MIDI, but a web page"),
         (b"not found\n", "a text file"),
         (b"\x80\x81" * 50, "no header, MThd"),
         (b"junk" * 20 + GOOD[:12], "cut off before its first track"),
@@ -352,7 +352,7 @@ def test_what_is_no_midi_is_called_what_it_is(tmp_path, content, words):
     (tmp_path / "a.mid").write_bytes(content)
     with pytest.raises(UserError, match=words) as error:
         load(tmp_path / "a.mid", 8000)
-    assert "XML that" not in str(error.value) and str(error.value).startswith(str(tmp_path / "a.mid"))
+    assert "XML" not in str(error.value) and str(error.value).startswith(str(tmp_path / "a.mid"))
 
 
 def test_remarks_reach_the_prompt(tmp_path):
