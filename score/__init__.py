@@ -23,7 +23,7 @@ from streams.kind import HEAD, XML, what
 MIDI_SUFFIXES = (".mid", ".midi", ".smf", ".kar", ".rmi")
 
 
-def read(blob: bytes, wanted: str = "XML or MIDI") -> Performance:
+def read(blob: bytes, wanted: str = "MusicXML or MIDI") -> Performance:
     """A MusicXML (plain or compressed) or MIDI file as a performance.
 
     Args:
