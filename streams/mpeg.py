@@ -124,7 +124,7 @@ def _told(frame: bytes, form: tuple) -> tuple[int, int] | None:
         return int.from_bytes(frame[50:54], "big"), int.from_bytes(frame[46:50], "big")
     if frame[place : place + 4] not in (b"Xing", b"Info"):
         return None
-    flags, values = frame[place + 7], frame[place + 8 :]
+    flags, values = int.from_bytes(frame[place + 4 : place + 8], "big"), frame[place + 8 :]
     n_frames = int.from_bytes(values[:4], "big") if flags & 1 else 0
     values = values[4:] if flags & 1 else values
     return n_frames, int.from_bytes(values[:4], "big") if flags & 2 else 0
