@@ -25,11 +25,10 @@ import numpy as np
 import regex
 import soundfile
 
-from decoding import Unusable, decode
+from decoding import SILENCE, Unusable, decode
 from errors import UserError, count
 
-STORE_VERSION, MIN_SECONDS = 1, 0.1
-SILENCE = 1e-4  # peak amplitude below which nothing can be learned: -80 dBFS
+STORE_VERSION, MIN_SECONDS = 2, 0.1
 DIES = "the process that decodes it dies"
 
 _READABLE = regex.compile(

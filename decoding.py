@@ -8,10 +8,15 @@ import numpy as np
 import soundfile
 import soxr
 
+from streams import open_streams
+from streams.kind import HEAD, MAYBE, what
+
 MIN_RATE, MAX_RATE = 2000, 768000  # Hz
 MAX_CHANNELS = 64
 # Even Opus at its lowest rate yields under 100 samples per byte; beyond this it is a bomb.
 MAX_SAMPLES_PER_BYTE = 2000
+MAX_PEAK = 10.0  # of float samples, full scale 1: 20 dB, more than any mix that was not turned down
+SILENCE = 1e-4  # amplitude below which nothing can be heard: -80 dBFS
 BLOCK = 1 << 16  # sample frames decoded at a time
 # Where channels stand in WAV, FLAC and most others: left, right, centre, beside or behind; -: the subwoofer.
 _PLACES = {1: "C", 2: "LR", 3: "LRC", 4: "LRlr", 5: "LRClr", 6: "LRC-lr", 7: "LRC-Clr", 8: "LRC-lrlr"}
@@ -38,49 +43,92 @@ def to_channels(block: np.ndarray, channels: int) -> np.ndarray:
 
 
 def decode(path, sample_rate: int, channels: int = 1):
-    """Decode one file, block by block, to mono or stereo at ``sample_rate``.
+    """Decode one file, block by block, to mono or stereo at ``sample_rate``; streams that stand one after another in
+    it are all decoded, whatever their rates and channels.
 
     Yields:
         float32 arrays ``[n_samples]``, stereo ``[2, n_samples]``, full scale 1 (float files may exceed it).
 
     Raises:
-        Unusable: no audio file, an absurd header, truncated, or samples that are not finite.
+        Unusable: no audio file, an absurd header, truncated, constant, or samples that are not finite or absurd.
     """
     size = os.path.getsize(path)
     if size == 0:
         raise Unusable("the file is empty")
+    if (kind := _kind(path)) not in MAYBE:
+        raise Unusable(f"not an audio file, but {kind}")
+    n_decoded, swing, peak = 0, 0.0, 0.0
+    for stream in open_streams(path):
+        if stream.trouble:
+            raise Unusable(stream.trouble)
+        with _opened(stream.file, path) as file:
+            rate, low, high = file.samplerate, np.inf, -np.inf
+            resampler = soxr.ResampleStream(rate, sample_rate, channels, dtype="float32")
+            for block in _blocks(file, stream.is_known):
+                n_decoded += len(block)
+                if n_decoded > MAX_SAMPLES_PER_BYTE * size:
+                    raise Unusable(f"{size} bytes decode to more than {n_decoded} samples")
+                if len(block):
+                    low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+                    _check_level(max(-low.min(), high.max()))
+                waveform, last = to_channels(block, channels), len(block) < BLOCK
+                if rate != sample_rate:
+                    waveform = resampler.resample_chunk(waveform, last=last)
+                if len(waveform):
+                    yield waveform.T
+            if np.isfinite(low).all():
+                swing, peak = max(swing, (high - low).max()), max(peak, -low.min(), high.max())
+    if n_decoded == 0:
+        raise Unusable(stream.if_empty)
+    if swing < 2 * SILENCE <= 2 * peak:
+        raise Unusable("it is constant, which cannot be heard: nothing can be learned from it")
+
+
+def _kind(path) -> str | None:
+    with open(path, "rb") as file:
+        return what(file.read(HEAD))
+
+
+def _opened(file, path) -> soundfile.SoundFile:
+    """A file whose rate and channels are sane."""
     try:
-        file = soundfile.SoundFile(os.fsencode(path))
+        opened = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, TypeError) as error:
+        if (kind := _kind(path)) is not None:
+            raise Unusable(f"not an audio file, but {kind}") from None
         detail = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise Unusable(f"not an audio file that can be read ({detail})") from None
-    with file:
-        rate, n_channels, claimed = file.samplerate, file.channels, file.frames
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise Unusable(f"its header claims a sample rate of {rate} Hz ({MIN_RATE} to {MAX_RATE} are read)")
-        if n_channels > MAX_CHANNELS:
-            raise Unusable(f"its header claims {n_channels} channels (up to {MAX_CHANNELS} are read)")
-        resampler = soxr.ResampleStream(rate, sample_rate, channels, dtype="float32")
-        n_decoded = 0
-        while True:
-            try:
-                block = file.read(BLOCK, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise Unusable(f"damaged after {n_decoded / rate:.1f} s ({error.error_string})") from None
-            n_decoded += len(block)
-            if not np.isfinite(block).all():
-                raise Unusable("it holds samples that are not finite (NaN or infinity)")
-            if n_decoded > MAX_SAMPLES_PER_BYTE * size:
-                raise Unusable(f"{size} bytes decode to more than {n_decoded} samples")
-            last = len(block) < BLOCK
-            waveform = to_channels(block, channels)
-            if rate != sample_rate:
-                waveform = resampler.resample_chunk(waveform, last=last)
-            if len(waveform):
-                yield waveform.T
-            if last:
-                break
-    if claimed - n_decoded > max(0.02 * claimed, 0.1 * rate):
+    if not MIN_RATE <= opened.samplerate <= MAX_RATE:
+        opened.close()
+        raise Unusable(f"its header claims a sample rate of {opened.samplerate} Hz ({MIN_RATE} to {MAX_RATE} are read)")
+    if opened.channels > MAX_CHANNELS:
+        opened.close()
+        raise Unusable(f"its header claims {opened.channels} channels (up to {MAX_CHANNELS} are read)")
+    return opened
+
+
+def _blocks(file: soundfile.SoundFile, is_known: bool):
+    """Blocks of ``[n_samples, n_channels]``; only the last one has less than ``BLOCK`` samples.
+
+    Args:
+        is_known: whether the header's length is to be believed, so that a file that ends before it is truncated.
+    """
+    rate, claimed, n_decoded, last = file.samplerate, file.frames, 0, False
+    while not last:
+        try:
+            block = file.read(BLOCK, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise Unusable(f"damaged after {n_decoded / rate:.1f} s ({error.error_string})") from None
+        n_decoded, last = n_decoded + len(block), len(block) < BLOCK
+        if not np.isfinite(block).all():
+            raise Unusable("it holds samples that are not finite (NaN or infinity)")
+        yield block
+    if is_known and claimed - n_decoded > max(0.02 * claimed, 0.1 * rate):
         raise Unusable(f"truncated: its header claims {claimed / rate:.1f} s, it holds {n_decoded / rate:.1f} s")
-    if n_decoded == 0:
-        raise Unusable("it holds no samples")
+
+
+def _check_level(peak: float):
+    """Float samples have no bounds, and one that is beyond all others would be all that is heard of a corpus."""
+    if peak > MAX_PEAK:
+        decibels = f"{20 * np.log10(peak):.0f} dB above full scale"
+        raise Unusable(f"it holds samples {decibels}: it is damaged, or not scaled to 1; normalise it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import site
@@ -16,19 +17,33 @@ from pathlib import Path
 import numpy as np
 import regex
 
-from corpus import SILENCE, Unusable, decode
+from decoding import SILENCE, Unusable, decode
 from errors import UserError, count
 from meter import Meter
+from score.smf import is_midi
 
 MAX_SECONDS = 600.0  # of an audio prompt
 # Seconds by the clock after which a score that hangs is given up. What bounds it is its processor time (30 s, see
 # score/__main__.py), so that a loaded machine refuses none.
 SCORE_TIMEOUT = 1200.0
-_SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?)$", regex.IGNORECASE)
+_SCORE = regex.compile(r"\.(musicxml|xml|mxl|midi?|smf|kar|rmi)$", regex.IGNORECASE)
+_AUDIO = (b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS", b"ID3", b".snd", b"caff")
+_LOOKED_AT = 1 << 16  # bytes of a file by which its kind is told
 
 
 def is_score(path: Path) -> bool:
-    """Whether ``path`` is read as a score, by its name."""
+    """Whether ``path`` is read as a score: by its content where that tells, else by its name."""
+    try:
+        with path.open("rb") if path.is_file() else io.BytesIO() as file:
+            head = file.read(_LOOKED_AT)
+    except OSError:
+        head = b""
+    if head.startswith(_AUDIO) or head[8:12] == b"WAVE":
+        return False
+    if is_midi(head) or b"<score-partwise" in head or b"<score-timewise" in head:
+        return True
+    if head.startswith(b"PK") and b"META-INF/container.xml" in head:
+        return True
     return bool(_SCORE.search(path.name))
 
 
@@ -65,7 +80,8 @@ def load(
     """The sound of a prompt.
 
     Args:
-        path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi``) or any audio file.
+        path: MusicXML (``.musicxml .xml .mxl``), MIDI (``.mid .midi .smf .kar .rmi``) or any audio file; where the
+            content tells what it is, under any name.
         sample_rate: wanted, in Hz.
         channels: wanted, 1 or 2; a mono file is played on both.
         soundfont: an SF2 file that plays scores; default: :func:`general_midi`.
@@ -119,7 +135,8 @@ def load_audio(
             if last is not None and n_samples >= last:
                 break
     except Unusable as error:
-        raise UserError(f"{path}: {error}; give a MusicXML, MIDI or audio file") from None
+        remedy = "" if ";" in str(error) else "; give a MusicXML, MIDI or audio file"
+        raise UserError(f"{path}: {error}{remedy}") from None
     if not blocks and n_samples:
         raise UserError(f"{path}: is {n_samples / sample_rate:.1f} s long; --from {start:g} is beyond its end")
     if not blocks:

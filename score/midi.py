@@ -1,35 +1,40 @@
-"""MIDI files of types 0 and 1 -> a performance; mido reads the messages (running status, meta, system exclusive).
+"""MIDI files -> a performance: what the events of ``smf`` do to notes and instruments.
 
-Channel 10 is drums. Where several tracks on one channel name programs, each track sounds by itself, as notation
-programs write them; else all tracks of a channel share its program, bend and controllers.
+Channel 10 is drums, and so is any channel that GS, XG or GM2 makes one. Where several tracks on one channel name
+programs, each track sounds by itself, as notation programs write them; else all tracks of a channel share its program,
+bend and controllers. What cannot be heard, or is out of range, changes nothing and refuses nothing.
+
+Sources: "MIDI 1.0 Detailed Specification" 4.2 (controllers, registered parameters), RP-015 (reset of controllers), the
+General MIDI 2 specification, and the implementation charts of the Roland SC-55 (GS) and the Yamaha MU80 (XG).
 """
 
 from __future__ import annotations
 
 import bisect
-import io
 
+from score.channel import Part
 from score.performance import (
     DEFAULT_METER,
     DEFAULT_TEMPO,
     MAX_INSTRUMENTS,
     BadScore,
     Beat,
-    Change,
     Instrument,
     Note,
     Performance,
     check_count,
     check_length,
     hold_by_pedal,
-    short,
+    hold_by_sostenuto,
 )
+from score.smf import KEY, METER, TEMPO, Event, Song, read_smf
 
-MAX_MIDI_BYTES = 4 << 20  # 50,000 notes take less than half of one
-DRUMS = 9  # counted from 0
-PEDAL = 64
 MIN_TEMPO, MAX_TEMPO = 2.0, 6000.0  # quarters a minute
-_HEARD = {"note_on", "note_off", "program_change", "control_change", "pitchwheel"}
+MAX_LOWER = 7  # a time signature's lower number is two to the power of up to this
+MIN_NOTE = 0.03  # s, as long as a note lasts that ends when it begins
+_NOTE_OFF, _NOTE_ON, _CONTROL, _PROGRAM, _BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
+_HEARD = {_NOTE_OFF, _NOTE_ON, _CONTROL, _PROGRAM, _BEND}
+_GENERAL_MIDI = {b"\x09\x01": "", b"\x09\x02": "", b"\x09\x03": "GM2"}  # on, off, on of level 2
 
 
 def read_midi(blob: bytes) -> Performance:
@@ -38,46 +43,22 @@ def read_midi(blob: bytes) -> Performance:
     Raises:
         BadScore: not MIDI, no notes, or beyond the limits.
     """
-    if blob.startswith(b"RIFF"):
-        start = blob.find(b"MThd", 0, 4096)
-        if start < 0:
-            raise BadScore("is not a MIDI file, but another of the RIFF kind; name audio as audio, or export it again")
-        blob = blob[start:]
-    if len(blob) > MAX_MIDI_BYTES:
-        raise BadScore(f"is larger than {MAX_MIDI_BYTES >> 20} MiB, too long for a MIDI file; shorten it")
-    import mido
-
-    try:
-        file = mido.MidiFile(file=io.BytesIO(blob), clip=True)
-    except EOFError:
-        raise BadScore("is cut off in the middle; export it again") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # mido raises whatever its parser meets
-        raise BadScore(f"is not a MIDI file that can be read ({short(error)})") from None
-    if file.type not in (0, 1):
-        raise BadScore(f"is a MIDI file of type {file.type}; export it as type 0 or 1")
-    events = []  # (tick, track, message), in order of time
-    for i, track in enumerate(file.tracks):
-        tick = 0
-        for message in track:
-            tick += message.time
-            events.append((tick, i, message))
-    events.sort(key=lambda event: event[0])
-    seconds = _clock(file.ticks_per_beat, events)
-    check_count(sum(m.type == "note_on" and m.velocity > 0 for _, _, m in events))
-    out = _play(events, seconds)
+    song = read_smf(blob)
+    tempi, meters, remarks = _marks(song)
+    seconds = _clock(song.division, tempi)
+    check_count(sum(event.status == _NOTE_ON and event.second > 0 for event in song.events))
+    out = _play(song, seconds)
+    out.remarks = [*song.remarks, *remarks]
     check_length(out.end)
-    tempi = [(tick, 6e7 / m.tempo) for tick, _, m in events if m.type == "set_tempo"]
-    meters = [(tick, (m.numerator, m.denominator)) for tick, _, m in events if m.type == "time_signature"]
-    end = max((tick for tick, _, m in events if m.type in ("note_on", "note_off")), default=0)
+    tempi = [(tick, 6e7 / microseconds) for tick, microseconds in tempi]
+    end = max((event.tick for event in song.events if event.status in (_NOTE_ON, _NOTE_OFF)), default=0)
     out.first = Beat(_at(tempi, 0, DEFAULT_TEMPO), _at(meters, 0, DEFAULT_METER))
     out.last = Beat(_at(tempi, end, DEFAULT_TEMPO), _at(meters, end, DEFAULT_METER))
-    if file.ticks_per_beat > 0:  # bars are counted from the last time signature on
+    if song.division > 0:  # bars are counted from the last time signature on
         numerator, denominator = out.last.time_signature
-        bar = (numerator or 1) * 4 / denominator * file.ticks_per_beat
+        bar = numerator * 4 / denominator * song.division
         rest = -(end - max((tick for tick, _ in meters if tick <= end), default=0)) % bar
-        out.line = seconds(end) + rest / file.ticks_per_beat * 60 / out.last.tempo
+        out.line = seconds(end) + rest / song.division * 60 / out.last.tempo
     return out
 
 
@@ -86,28 +67,47 @@ def _at(marks: list, tick: int, default):
     return next((value for at, value in reversed(marks) if at <= tick), default)
 
 
-def _clock(division: int, events):
+def _marks(song: Song) -> tuple[list, list, list[str]]:
+    """Tempi as ``(tick, microseconds a quarter)``, time signatures as ``(tick, (upper, lower))``, and what is said of
+    those that mean nothing. Bytes beyond what is known of an event are ignored, as the standard wants."""
+    tempi, meters, wrong = [], [], {}
+    for event in song.events:
+        if event.status != 0xFF:
+            continue
+        data, sense = event.data, False
+        if event.first == TEMPO:
+            microseconds = int.from_bytes(data[:3], "big")
+            sense = len(data) >= 3 and MIN_TEMPO <= 6e7 / max(1, microseconds) <= MAX_TEMPO
+            if sense:
+                tempi.append((event.tick, microseconds))
+        elif event.first == METER:
+            sense = len(data) >= 2 and data[0] > 0 and data[1] <= MAX_LOWER
+            if sense:
+                meters.append((event.tick, (data[0], 1 << data[1])))
+        elif event.first == KEY:  # is not heard
+            sense = len(data) >= 2 and (data[0] + 7) % 256 <= 14 and data[1] <= 1
+        if not sense:
+            wrong[event.first] = wrong.get(event.first, 0) + 1
+    names = {TEMPO: "tempo", METER: "time signature", KEY: "key signature"}
+    times = {1: "once", 2: "twice"}
+    remarks = [
+        f"has a {names[kind]} that means nothing, {times.get(n, f'{n} times')}; it changes nothing"
+        for kind, n in wrong.items()
+    ]
+    return tempi, meters, remarks
+
+
+def _clock(division: int, tempi: list[tuple[int, int]]):
     """A function from ticks to seconds."""
-    if division == 0:
-        raise BadScore("has no length of a tick in its header; export it again")
     if division < 0:  # SMPTE: frames a second and ticks a frame; 29 stands for 29.97
         frames, ticks = -(division >> 8), division & 0xFF
         rate = (30000 / 1001 if frames == 29 else frames) * ticks
-        if rate <= 0:
-            raise BadScore("has no length of a tick in its header; export it again")
         return lambda tick: tick / rate
     edges, times, rates = [0], [0.0], [60 / DEFAULT_TEMPO / division]
-    for tick, _, message in events:
-        if message.type != "set_tempo":
-            continue
-        tempo = 6e7 / message.tempo if message.tempo else 0.0
-        if not MIN_TEMPO <= tempo <= MAX_TEMPO:
-            raise BadScore(
-                f"has a tempo of {tempo:.4g} quarters a minute; from {MIN_TEMPO:g} to {MAX_TEMPO:g} are played"
-            )
+    for tick, microseconds in tempi:
         times.append(times[-1] + (tick - edges[-1]) * rates[-1])
         edges.append(tick)
-        rates.append(message.tempo / 1e6 / division)
+        rates.append(microseconds / 1e6 / division)
 
     def seconds(tick: int) -> float:
         i = bisect.bisect_right(edges, tick) - 1
@@ -116,52 +116,87 @@ def _clock(division: int, events):
     return seconds
 
 
-def _play(events, seconds) -> Performance:
+def _play(song: Song, seconds) -> Performance:
     out = Performance([], [])
     naming: dict[int, set[int]] = {}  # the tracks that name a program, by channel
-    for _, track, message in events:
-        if message.type == "program_change":
-            naming.setdefault(message.channel, set()).add(track)
-    indices: dict[tuple[int, int], int] = {}
-    sounding: dict[tuple[int, int], list[Note]] = {}
-    pedals: dict[int, list[tuple[float, bool]]] = {}
-    last = seconds(events[-1][0])
-    for tick, track, message in events:
-        if message.type not in _HEARD:
+    for event in song.events:
+        if event.status == _PROGRAM:
+            naming.setdefault(event.channel, set()).add(event.track)
+    parts: dict[tuple[int, int], Part] = {}
+    system = ""
+
+    def part_of(channel: int, track: int) -> Part:
+        names = naming.get(channel, ())
+        key = channel, track if track in names and len(names) > 1 else -1
+        if key not in parts:
+            parts[key] = Part(channel)
+        return parts[key]
+
+    for event in song.events:
+        time = seconds(event.tick)
+        if event.status == 0xF0:
+            said = _system(event.data)
+            if isinstance(said, str):  # back to what it was at the beginning
+                system = said
+                for part in parts.values():
+                    part.reset(time, out)
+            elif said is not None:
+                channel, drums = said
+                for key in {(channel, -1), *(key for key in parts if key[0] == channel)}:
+                    part_of(*key).become(drums)
+        if event.status not in _HEARD:
             continue
-        time, channel = seconds(tick), message.channel
-        key = (channel, track if track in (names := naming.get(channel, ())) and len(names) > 1 else -1)
-        if key not in indices:
-            indices[key] = len(out.instruments)
-            out.instruments.append(Instrument(0, channel == DRUMS))
-            if len(out.instruments) > MAX_INSTRUMENTS:
-                raise BadScore(f"has more than {MAX_INSTRUMENTS} instruments; leave some out")
-        index = indices[key]
-        if message.type == "note_on" and message.velocity > 0:
-            note = Note(time, -1.0, message.note, message.velocity, index)
-            out.notes.append(note)
-            sounding.setdefault((index, message.note), []).append(note)
-        elif message.type in ("note_on", "note_off"):
-            begun = sounding.get((index, message.note))
-            if begun:
-                note = begun.pop(0)
-                note.duration = time - note.onset
-        elif message.type == "program_change":
-            out.changes.append(Change(time, index, "program", message.program))
-        elif message.type == "pitchwheel":
-            out.changes.append(Change(time, index, "bend", message.pitch))
-        elif message.control == PEDAL:
-            pedals.setdefault(index, []).append((time, message.value >= 64))
+        part = part_of(event.channel, event.track)
+        if event.status == _NOTE_ON and event.second > 0:
+            _strike(part, event, time, out)
+        elif event.status in (_NOTE_ON, _NOTE_OFF):
+            part.release(event.first, time)
+        elif event.status == _PROGRAM:
+            part.program(time, out, event.first, system)
+        elif event.status == _BEND:
+            part.set(time, out, "bend", (event.second << 7 | event.first) - 8192)
         else:
-            out.changes.append(Change(time, index, "control", message.value, message.control))
-            if message.control in (120, 123):  # all sound off, all notes off
-                for (where, _), begun in sounding.items():
-                    while where == index and begun:
-                        note = begun.pop()
-                        note.duration = time - note.onset
+            part.control(time, out, event.first, event.second)
+    last, quarter = seconds(song.end), seconds(song.end + max(1, song.division)) - seconds(song.end)
+    for part in parts.values():
+        part.finish(last, quarter)
     for note in out.notes:
-        if note.duration < 0:  # never ended
-            note.duration = max(0.0, last - note.onset)
-    for index, pedal in pedals.items():
-        hold_by_pedal([note for note in out.notes if note.instrument == index], pedal)
+        note.duration = note.duration or MIN_NOTE
+    for part in parts.values():
+        hold_by_pedal(part.notes, part.pedal)
+        hold_by_sostenuto(part.notes, part.sostenuto)
     return out
+
+
+def _strike(part: Part, event: Event, time: float, out: Performance):
+    """Begin a note; an instrument that nobody plays is none."""
+    if part.index is None:
+        part.index = len(out.instruments)
+        out.instruments.append(Instrument(0, part.drums))
+        if part.index >= MAX_INSTRUMENTS:
+            raise BadScore(f"has more than {MAX_INSTRUMENTS} instruments; leave some out")
+        part.tell(time, out)
+    note = Note(time, -1.0, event.first, event.second, part.index)
+    out.notes.append(note)
+    part.strike(note)
+
+
+def _system(data: bytes) -> str | tuple[int, bool] | None:
+    """What a system exclusive message, without its first byte, does: a reset, by the name of the system that is
+    turned on; or ``(channel, whether it is drums)``."""
+    if data[:1] == b"\x7e" and data[2:4] in _GENERAL_MIDI:
+        return _GENERAL_MIDI[data[2:4]]
+    if data[:1] == b"\x41" and data[2:4] == b"\x42\x12" and len(data) >= 8:
+        address = data[4:7]
+        if address in (b"\x40\x00\x7f", b"\x00\x00\x7f"):
+            return "GS"
+        if address[0] in (0x40, 0x50) and address[1] & 0xF0 == 0x10 and address[2] == 0x15:
+            block = address[1] & 0x0F  # of part 10 it is 0, of the others before it one more
+            channel = 9 if block == 0 else block - 1 if block <= 9 else block
+            return channel + 16 * (address[0] == 0x50), data[7] > 0
+    if data[:1] == b"\x43" and data[1:2] and data[1] & 0xF0 == 0x10 and data[2:3] == b"\x4c" and len(data) >= 7:
+        if data[3:6] in (b"\x00\x00\x7e", b"\x00\x00\x7f"):
+            return "XG"
+        if data[3] == 0x08 and data[5] == 0x07 and data[4] < 16:
+            return data[4], data[6] > 0
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import collections
 import math
 from dataclasses import dataclass, field
@@ -57,8 +58,9 @@ class Instrument:
 
 @dataclass(slots=True, frozen=True)
 class Change:
-    """Something that happens to an instrument: ``program`` (value), ``control`` (number, value) or
-    ``bend`` (value, -8192 to 8191)."""
+    """Something that happens to an instrument: ``program`` (value), ``bank`` of the programs that follow (value),
+    ``control`` (number, value), ``bend`` (value, -8192 to 8191), ``range`` of the bend or ``tuning`` (value in
+    cents)."""
 
     time: float  # s
     instrument: int
@@ -116,6 +118,29 @@ def hold_by_pedal(notes: list[Note], pedal: list[tuple[float, bool]]) -> None:
         pedal: (s, down), in order of time. A note that ends while it is down lasts until it is lifted or the same
             pitch is struck again; without a lift, until the last of the notes ends.
     """
+    spans = _spans(notes, pedal)
+    starts, again = [start for start, _ in spans], _strokes(notes)
+    for note in notes:
+        i = bisect.bisect_left(starts, note.end) - 1  # pressed before the note ends
+        if i >= 0 and note.end < spans[i][1]:
+            _hold(note, spans[i][1], again)
+
+
+def hold_by_sostenuto(notes: list[Note], caught: list[tuple[float, list[Note]]]) -> None:
+    """As :func:`hold_by_pedal`, of the pedal that holds only the notes whose keys are down when it is pressed.
+
+    Args:
+        caught: (s, notes), when it is lifted and what it holds until then.
+    """
+    again, last = _strokes(notes), max((note.end for note in notes), default=0.0)
+    for stop, held in caught:
+        for note in held:
+            if note.end < stop:
+                _hold(note, min(stop, last), again)
+
+
+def _spans(notes: list[Note], pedal: list[tuple[float, bool]]) -> list[tuple[float, float]]:
+    """When a pedal is down, in seconds."""
     spans, down = [], None
     for time, pressed in pedal:
         if pressed and down is None:
@@ -125,19 +150,20 @@ def hold_by_pedal(notes: list[Note], pedal: list[tuple[float, bool]]) -> None:
             down = None
     if down is not None:
         spans.append((down, max((note.end for note in notes), default=0.0)))
-    if not spans:
-        return
-    import bisect
+    return spans
 
-    starts = [start for start, _ in spans]
+
+def _strokes(notes: list[Note]) -> dict[float, list[float]]:
+    """The onsets of each pitch, in order."""
     onsets: dict[float, list[float]] = {}
-    for note in sorted(notes, key=lambda n: n.onset):
+    for note in sorted(notes, key=lambda note: note.onset):
         onsets.setdefault(note.pitch, []).append(note.onset)
-    for note in notes:
-        i = bisect.bisect_left(starts, note.end) - 1  # pressed before the note ends
-        if i < 0 or note.end >= spans[i][1]:
-            continue
-        again = onsets[note.pitch]
-        j = bisect.bisect_right(again, note.onset)
-        end = min(spans[i][1], again[j] if j < len(again) else math.inf)
-        note.duration = max(note.duration, end - note.onset)
+    return onsets
+
+
+def _hold(note: Note, until: float, strokes: dict[float, list[float]]):
+    """Let a note sound on until then, or until its pitch is struck again."""
+    again = strokes[note.pitch]
+    i = bisect.bisect_right(again, note.onset)
+    end = min(until, again[i] if i < len(again) else math.inf)
+    note.duration = max(note.duration, end - note.onset)

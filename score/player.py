@@ -72,7 +72,7 @@ class _Synth:
             self.font = self.synth.sfload(soundfont, max_voices=MAX_VOICES)
         except Exception as error:  # RuntimeError or SoundFontException, by the version
             raise BadScore(f"cannot be played, since {soundfont} is no soundfont that can be read") from error
-        self.n_channels = 0
+        self.n_channels, self.banks, self.cents = 0, {}, {}
         self.on, self.off = self.synth.noteon, self.synth.noteoff
 
     def channel(self, instrument, cents: int) -> int | None:
@@ -85,6 +85,7 @@ class _Synth:
         else:
             return None
         self.n_channels += 1
+        self.cents[channel] = cents
         if cents:
             self.synth.set_tuning(channel, cents / 100)
         return channel
@@ -107,12 +108,18 @@ class _Synth:
     def change(self, channel: int, change, drums: bool):
         if change.kind == "bend":
             self.synth.pitchbend(channel, change.value + 8192)
+        elif change.kind == "range":
+            self.synth.pitchbend_range(channel, change.value / 100)
+        elif change.kind == "tuning":
+            self.synth.set_tuning(channel, (change.value + self.cents[channel]) / 100)
+        elif change.kind == "bank":
+            self.banks[channel] = change.value
         elif change.kind == "control":
             self.synth.control_change(channel, change.number, change.value)
         elif drums:
             self._select(channel, DRUM_BANK, change.value, True)
         else:
-            bank = self.synth.program_info(channel)[1]
+            bank = self.banks.get(channel, self.synth.program_info(channel)[1])
             _ = self._select(channel, bank, change.value, False) or self._select(channel, 0, change.value, False)
 
     def generate(self, n_samples: int):

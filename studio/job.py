@@ -17,7 +17,7 @@ MAX_BARS, MAX_CONTINUATIONS, MAX_TEXT = 400, 8, 2000
 MAX_TITLE = 40  # characters of chords that a take is called by
 MAX_SEED = 2**53 - 1  # beyond it, JavaScript has no integers
 SUFFIXES = (
-    *(".musicxml", ".xml", ".mxl", ".mid", ".midi"),
+    *(".musicxml", ".xml", ".mxl", ".mid", ".midi", ".smf", ".kar", ".rmi"),
     *(".wav", ".aif", ".aiff", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".caf", ".w64"),
 )
 

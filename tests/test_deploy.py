@@ -108,6 +108,10 @@ def test_the_studio_behind_the_site(tiny_run, tmp_path):
             assert page.status_code == 200 and "max-age" in page.headers["strict-transport-security"]
             assert "nginx/" not in page.headers["server"]
             assert visitor.get("/gradio_api/info").status_code == 401
+            # A browser names its page, whose port is not 443 here: it is taken for no other page.
+            wrong = {"data": {"username": "me", "password": "wrong"}}
+            assert visitor.post("/login", headers={"Origin": secure}, **wrong).status_code == 400
+            assert visitor.post("/login", headers={"Origin": secure[:-1]}, **wrong).status_code == 403
             large = {"files": ("large.wav", bytes(66 << 20))}
             assert visitor.post("/gradio_api/upload", files=large).status_code == 413
         client = Client(

@@ -203,7 +203,7 @@ def bad_prompt(case, folder):
         return folder, ["not a file"]
     text, words = {
         "empty file": ("", ["empty"]),
-        "no score": ("hello", ["not XML"]),
+        "no score": ("hello", ["a text file"]),
         "html": ("<html/>", ["not MusicXML"]),
         "no notes": (musicxml(""), ["no notes"]),
         "rests only": (musicxml(REST * 3), ["no notes"]),

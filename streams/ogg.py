@@ -1,0 +1,104 @@
+"""Ogg: streams one after another, and the length that the last page tells.
+
+Source: RFC 3533 (pages), RFC 7845 (Opus), "Vorbis I specification".
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from streams.source import Source, Stream, View
+
+_FIRST, _LAST = 2, 4  # flags of a page
+_MOST = 255 * 8192  # samples that a page can hold: as many packets as it has segments, each of the longest block
+NO_SOUND = "cut off before its first sound"
+
+
+class _Page(NamedTuple):
+    place: int
+    size: int
+    flags: int
+    granule: int
+    serial: int
+
+
+def streams(source: Source, start: int) -> list[Stream]:
+    """The streams of a file; empty: it is one, and as it should be."""
+    pages, is_whole = _pages(source, start)
+    links, begun = [], False
+    for page in pages:
+        if page.flags & _FIRST and not begun:
+            links.append([])
+        begun = bool(page.flags & _FIRST)
+        if links:
+            links[-1].append(page)
+    found = [_stream(source, link, not is_whole or len(links) > 1) for link in links]
+    if not found:
+        return [Stream(b"", trouble=NO_SOUND)] if start == 0 and source.at(0, 4) == b"OggS" else []
+    return [] if found == [None] else [stream for stream in found if stream]
+
+
+def _pages(source: Source, place: int) -> tuple[list[_Page], bool]:
+    """All whole pages, and whether nothing else stands between them or before them."""
+    pages, is_whole = [], True
+    while place < source.size:
+        head = source.at(place, 27)
+        if head[:4] == b"OggS" and len(head) == 27:
+            flags, granule, serial = struct.unpack_from("<BqI", head, 5)
+            n = head[26]
+            size = 27 + n + sum(source.at(place + 27, n))
+            if place + size <= source.size:
+                pages.append(_Page(place, size, flags, granule, serial))
+                place += size
+                continue
+        found = source.find((b"OggS",), place + 1, source.size)
+        is_whole &= bool(pages) and found < 0
+        if found < 0:
+            break
+        place = found
+    return pages, is_whole
+
+
+def _stream(source: Source, pages: list[_Page], mend: bool) -> Stream | None:
+    """What its pages are; None: they can stay as they are."""
+    serials = {page.serial for page in pages if page.flags & _FIRST}
+    first = next((p for p in pages if _is_audio(source, p)), pages[0])
+    own = [page for page in pages if page.serial == first.serial]
+    last, before = own[-1], max((page.granule for page in own[:-1]), default=0)
+    if len(own) < 3:  # headers take two at least
+        return Stream(b"", trouble=NO_SOUND)
+    is_known, granule = bool(last.flags & _LAST), last.granule
+    if granule <= before or granule - before > _MOST:
+        mend, is_known, granule = True, False, max(0, before) + _MOST
+    if not (mend or not last.flags & _LAST):
+        return None
+    page = bytearray(source.at(last.place, last.size))
+    page[5] |= _LAST
+    page[6:14] = struct.pack("<q", granule)
+    page[22:26] = bytes(4)
+    page[22:26] = struct.pack("<I", _checksum(page))
+    kept = own if len(serials) > 1 else pages
+    pieces = [bytes(page) if one is last else (one.place, one.size) for one in kept]
+    return Stream(View(source, pieces), is_known=is_known, if_empty=NO_SOUND)
+
+
+def _is_audio(source: Source, page: _Page) -> bool:
+    """Whether a stream of sound begins with this page, not one of pictures or a skeleton."""
+    n = source.at(page.place + 26, 1)[0]
+    body = source.at(page.place + 27 + n, 8)
+    return bool(page.flags & _FIRST) and body.startswith((b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   "))
+
+
+def _checksum(page: bytes | bytearray) -> int:
+    """CRC of 32 bits by 0x04C11DB7, not reflected, that begins with 0."""
+    table = []
+    for byte in range(256):
+        entry = byte << 24
+        for _ in range(8):
+            entry = entry << 1 ^ (0x04C11DB7 if entry & 1 << 31 else 0)
+        table.append(entry & 0xFFFFFFFF)
+    value = 0
+    for byte in page:
+        value = (value << 8 & 0xFFFFFFFF) ^ table[value >> 24 ^ byte]
+    return value

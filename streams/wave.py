@@ -1,0 +1,122 @@
+"""WAV and its 64-bit forms, CAF and AU whose chunks or lengths are not as they should be.
+
+Sources: "Multimedia Programming Interface and Data Specifications 1.0" (IBM and Microsoft 1991), EBU Tech 3306 (RF64),
+ITU-R BS.2088 (BW64), "Apple Core Audio Format Specification 1.0", and Sun's audio(4). A length of 0 or of all ones is
+that of a writer into a pipe, which could not come back to it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from streams.source import Source, Stream, View
+
+_ALL_ONES = 2**32 - 1
+_LARGEST = _ALL_ONES - 4096  # bytes of samples in a RIFF file
+_LARGE = 1 << 16  # bytes of another chunk before the samples, in which libsndfile may lose its way (issues 370, 542)
+_FAR = 1 << 20  # bytes in which a lost chunk is looked for
+
+
+def wav(source: Source, start: int) -> list[Stream]:
+    """The streams of a WAV file that begins at ``start``; empty: it is as it should be."""
+    out, place = [], start
+    while place >= 0:
+        stream, place = _wav(source, place, alone=not out)
+        if stream:
+            out.append(stream)
+    return out
+
+
+def _wav(source: Source, start: int, alone: bool) -> tuple[Stream | None, int]:
+    """One of them, None where it can stay as it is, and where the next one begins, or -1."""
+    fmt, data, n_large, mend, place, following = b"", None, 0, start > 0, start + 12, -1
+    mend |= source.at(start, 4) == b"BW64"
+    while place + 8 <= source.size and not (fmt and data and following >= 0):
+        name, size = struct.unpack("<4sI", source.at(place, 8))
+        body, left = place + 8, source.size - place - 8
+        if name in (b"RIFF", b"RF64", b"BW64") and source.at(body, 4) == b"WAVE" and data:
+            following = place
+            break
+        if name == b"fmt " and not fmt:
+            fmt = source.at(body, min(size, 1024))
+        elif name == b"ds64":
+            n_large = struct.unpack("<Q", source.at(body + 8, 8).ljust(8, b"\0"))[0]
+        elif name == b"data" and not data:
+            if size == _ALL_ONES and 0 < n_large <= left:
+                size = n_large
+            elif size in (0, _ALL_ONES) and left and not (size == 0 and _is_chain(source, body)):
+                mend, size = mend or size == 0 or source.at(start, 4) != b"RIFF", left
+            elif size < left - 2**32:  # a length of which the upper bits are lost
+                mend, size = True, size + (left - size) // 2**32 * 2**32
+            size = min(size, left)
+            mend |= not fmt
+            data = body, size
+        elif not data and size > _LARGE:
+            mend = True
+        padded, bare = body + size + size % 2, body + size
+        if padded >= source.size:
+            break
+        if _is_name(source, padded):
+            place = padded
+        elif size % 2 and _is_name(source, bare):  # odd, and not padded
+            mend, place = mend or not data or not fmt, bare
+        elif data and fmt:
+            break
+        else:
+            mend, place = True, source.find((b"fmt ", b"data"), place + 4, min(source.size, place + _FAR))
+            if place < 0:
+                break
+    if not fmt or not data or not (mend or following >= 0):
+        return None, -1
+    return Stream(View(source, _wav_pieces(fmt, data)), is_known=False), following
+
+
+def _wav_pieces(fmt: bytes, data: tuple[int, int]) -> list:
+    n, fmt = data[1], struct.pack("<4sI", b"fmt ", len(fmt)) + fmt + b"\0" * (len(fmt) % 2)
+    if n <= _LARGEST:
+        tail = fmt + struct.pack("<4sI", b"data", n)
+        return [struct.pack("<4sI4s", b"RIFF", 4 + len(tail) + n + n % 2, b"WAVE") + tail, data, b"\0" * (n % 2)]
+    tail = fmt + struct.pack("<4sI", b"data", _ALL_ONES)
+    large = struct.pack("<4sIQQQI", b"ds64", 28, 40 + len(tail) + n + n % 2, n, 0, 0)
+    return [struct.pack("<4sI4s", b"RF64", _ALL_ONES, b"WAVE") + large + tail, data, b"\0" * (n % 2)]
+
+
+def _is_name(source: Source, place: int) -> bool:
+    """Whether a chunk's name stands there."""
+    name = source.at(place, 4)
+    return len(name) == 4 and all(32 <= byte < 127 for byte in name)
+
+
+def _is_chain(source: Source, place: int) -> bool:
+    """Whether whole chunks follow, up to the end of the file."""
+    while place + 8 <= source.size and _is_name(source, place):
+        size = struct.unpack("<I", source.at(place + 4, 4))[0]
+        place += 8 + size + size % 2
+    return source.size <= place <= source.size + 1
+
+
+def caf(source: Source) -> list[Stream]:
+    """A CAF file whose samples have no length, or more of it than there are."""
+    place = 8
+    while place + 12 <= source.size:
+        name, size = struct.unpack(">4sq", source.at(place, 12))
+        left = source.size - place - 12
+        if name == b"data":
+            if 0 < size <= left or left <= 4:
+                return []
+            head = source.at(0, place + 4) + struct.pack(">q", left)
+            return [Stream(View(source, [head, (place + 12, left)]), is_known=False)]
+        if size < 0:
+            return []
+        place += 12 + size
+    return []
+
+
+def au(source: Source) -> list[Stream]:
+    """An AU file whose samples have no length."""
+    offset, size = struct.unpack(">II", source.at(4, 8).ljust(8, b"\0"))
+    left = source.size - offset
+    if size or left <= 0 or offset < 24:
+        return []
+    head = source.at(0, 8) + struct.pack(">I", min(left, _ALL_ONES)) + source.at(12, offset - 12)
+    return [Stream(View(source, [head, (offset, left)]), is_known=False)]
