@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import ROOT, resident_megabytes, start, table, wait_until
+from bench import ROOT, add_overrides, override_words, resident_megabytes, start, table, wait_until
 from bench.studio import CHORDS, connect, studio
 
 FIGURES = ("train_mb", "train_files", "studio_mb", "studio_files", "run_mb", "logs_mb", "scratch_mb", "seconds")
@@ -61,6 +61,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="a visitor (default: 60)")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--samples", type=Path, metavar="FILE", help="a CSV file of each minute's figures")
+    add_overrides(parser)
     arguments = parser.parse_args()
     rows, refused, begin = [], [], time.monotonic()
     with tempfile.TemporaryDirectory() as home:
@@ -70,7 +71,7 @@ def main() -> int:
         shutil.copy(ROOT / "metadata" / "chorales.json", metadata)
         run = metadata / "long.json"
         command = ["train.py", arguments.recordings.resolve(), "--metadata", run, "--preset", arguments.preset]
-        command += ["--threads", 1, "--minutes", 1e6]
+        command += ["--threads", 1, "--minutes", 1e6, *override_words(arguments.overrides)]
         log = open(Path(home) / "log", "w+")  # noqa: SIM115 - closed with the processes that write it
         training = start(*command, stderr=subprocess.DEVNULL)
         try:

@@ -1,4 +1,4 @@
-"""Every command of the README is run, shortened where it says how long."""
+"""Every command of the README and of docs is run, shortened where it says how long."""
 
 import contextlib
 import os
@@ -35,13 +35,16 @@ SHORTER = [
     (r"(bench.voice .*)", r"\1 --prompts 2 --seconds 3"),
     (r"(bench.tempo .*)", r"\1 --each 1 --seconds 5"),
     (r"bench.studio recordings", "bench.studio recordings --visitors 2 --requests 2 --length 0.5 --waves 1 --rounds 0"),
-    (r"bench.crash", "bench.crash --kills 1 --loads 20"),
+    (r"bench.crash .*", "bench.crash --kills 1 --loads 20"),
+    (r"bench.hostile .*", "bench.hostile --requests 12"),
+    (r"bench.endurance (.*) --hours 6", rf"bench.endurance \1 --hours 0.001 --every 1 {TINIER}"),
+    (r"bench.mutants", "bench.mutants --list"),
     (r"bench.memory", "bench.memory --hours 0.02 0.04 --steps 1 " + TINIER),
     (r"bench.long", "bench.long --metadata metadata/mine.json --minutes 0.05 0.1 --seconds 1 --rounds 1"),
     (r"--seconds 1800", "--seconds 18"),
     (r"mine\.sf2", general_midi()),
     (r"bench.prompts", "bench.prompts --limit 2"),
-    (r"--cases 5000", "--cases 10"),
+    (r"--cases \d+", "--cases 10"),
     (r"^make demo$", "make demo STEPS=3 CHORALES=2 PLAYER= RUN={python} VENV={venv}"),
     (r"^make studio$", "make --dry-run studio VENV={venv}"),  # it is started below
     (r"^make test$", "make --dry-run test VENV={venv}"),  # this very suite
@@ -52,8 +55,9 @@ SHORTER = [
 
 
 def commands() -> list[str]:
-    """Lines of the bash blocks."""
-    blocks = regex.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), regex.DOTALL)
+    """Lines of the bash blocks, of the README and of what is in docs."""
+    texts = [path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
+    blocks = [block for text in texts for block in regex.findall(r"```bash\n(.*?)```", text, regex.DOTALL)]
     return [line for block in blocks for line in block.strip().splitlines()]
 
 
