@@ -303,8 +303,11 @@ def _write_temporary(path: Path, blob) -> Path:
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk does not say of which file
+            error.filename = str(path)
         raise
     return temporary
 

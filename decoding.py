@@ -12,6 +12,7 @@ MIN_RATE, MAX_RATE = 2000, 768000  # Hz
 MAX_CHANNELS = 64
 # Even Opus at its lowest rate yields under 100 samples per byte; beyond this it is a bomb.
 MAX_SAMPLES_PER_BYTE = 2000
+SILENCE = 1e-4  # peak amplitude below which nothing can be learned: -80 dBFS
 BLOCK = 1 << 16  # sample frames decoded at a time
 # Where channels stand in WAV, FLAC and most others: left, right, centre, beside or behind; -: the subwoofer.
 _PLACES = {1: "C", 2: "LR", 3: "LRC", 4: "LRlr", 5: "LRClr", 6: "LRC-lr", 7: "LRC-Clr", 8: "LRC-lrlr"}

@@ -19,6 +19,14 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def printable(line: str) -> str:
+    """A line as it can be shown: names of files may hold line breaks, commands of a terminal, and what is no text."""
+    if line.isprintable():
+        return line
+    escaped = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    return "".join(escaped)
+
+
 def exit_status(program: str, command, interrupted: str) -> int:
     """Call ``command()``; what the user can mend becomes one line on stderr and a status.
 
@@ -41,5 +49,5 @@ def exit_status(program: str, command, interrupted: str) -> int:
         line, status = f"{error.filename or 'a file'}: cannot be used ({error.strerror}); {remedy}", 1
     except KeyboardInterrupt:
         line, status = f"interrupted; {interrupted}", 130
-    print(f"{program}: {line}", file=sys.stderr)
+    print(f"{program}: {printable(line)}", file=sys.stderr)
     return status

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import regex
 
-from corpus import SILENCE, Unusable, decode
+from decoding import SILENCE, Unusable, decode
 from errors import UserError, count
 from meter import Meter
 

@@ -22,6 +22,7 @@ from meter import Meter
 from phase import CROSSFADE
 from predictor import Predictor
 from prompt import Prompt
+from provenance import MARK
 from rhythm import other_tempo
 from spectrogram import column_hop, columns_png
 from transcription import Transcriber, quantised, to_midi, without_ghosts
@@ -182,6 +183,7 @@ def write_flac(written: Written):
         with soundfile.SoundFile(os.fsencode(source)) as wav:
             keywords = {"format": "FLAC", "subtype": wav.subtype}
             with soundfile.SoundFile(os.fsencode(temporary), "w", wav.samplerate, wav.channels, **keywords) as flac:
+                flac.software = MARK
                 text = comment(
                     None if written.other_tempo else written.take.prompt.meter, written.join / wav.samplerate
                 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import regex
 
 from config import PRESETS
-from errors import UserError, exit_status
+from errors import UserError, exit_status, printable
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -70,7 +70,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def default_metadata(recordings: Path) -> Path:
     """``metadata/FOLDER.json``, named after the folder (or file) of the recordings."""
-    name = recordings.resolve().stem if recordings.is_file() else recordings.resolve().name
+    place = Path(os.path.realpath(recordings))  # also where it is a link to itself
+    name = place.stem if place.is_file() else place.name
     name = regex.sub(r"[^\w.-]+", "-", name).strip("-.") or "recordings"
     if name.startswith("pcm-"):  # as the folders of decoded audio beside it
         name = f"run-{name}"
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{metadata_path}: is a folder; name a file, e.g. --metadata metadata/NAME.json")
     if not arguments.recordings.exists():
         raise UserError(f"{arguments.recordings}: no such folder; give the folder that holds the recordings")
-    print(f"{arguments.recordings} -> {metadata_path}", file=sys.stderr, flush=True)
+    print(printable(f"{arguments.recordings} -> {metadata_path}"), file=sys.stderr, flush=True)
     folder = metadata_path.parent / metadata_path.stem
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
