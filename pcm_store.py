@@ -105,7 +105,7 @@ class Recording:
                 try:
                     blob = self._blocks(block, n_blocks)
                 except OSError as again:
-                    raise Lost(self, f"its decoded file {self.pcm} cannot be read ({again.strerror})") from None
+                    raise Lost(self, f"{self.pcm}: {again.strerror}, also after it was decoded again") from None
             pcm = np.frombuffer(blob, "<i2", (last - first) * self.channels, offset).reshape(-1, self.channels)
             np.multiply(pcm.T, np.float32(self.scale), out=waveform[:, first - start : last - start])
         return waveform if self.channels > 1 else waveform[0]
@@ -121,14 +121,14 @@ class Recording:
             while place < end:
                 part = os.pread(handle, end - place, place)
                 if not part:
-                    raise OSError(0, "it was cut off")
+                    raise OSError(0, "cut off")
                 parts.append(part)
                 place += len(part)
         finally:
             os.close(handle)
         blob = b"".join(parts)
         if checksums(blob) != self.checks[4 * first : 4 * (first + n)]:
-            raise OSError(0, "its samples were changed")
+            raise OSError(0, "damaged")
         return blob
 
 
@@ -141,10 +141,12 @@ def restore(recording: Recording, why: str):
     Raises:
         Lost: the recording is not what it was, or there is no room.
     """
-    store, unusable = Path(recording.pcm).parent, f"its decoded file {recording.pcm} cannot be used ({why})"
+    store = Path(recording.pcm).parent
     try:
         if not recording.source or not recording.checks:
             raise Unusable("where it came from is not known")
+        if not stat.S_ISREG(os.stat(recording.source).st_mode):  # a pipe would be waited for
+            raise Unusable("it is not a regular file")
         digest = key_of(recording.source, recording.sample_rate, recording.channels)
         if digest != recording.sha256:
             raise Unusable("it was replaced by another one")
@@ -161,8 +163,8 @@ def restore(recording: Recording, why: str):
             reason = f"the store cannot be written: {os.strerror(error.args[0])}"
         else:
             reason = getattr(error, "strerror", None) or str(error)
-        raise Lost(recording, f"{unusable}, and it cannot be decoded again ({reason})") from None
-    recording.say(f"{recording.name}: decoded again, since {unusable.removeprefix('its ')}; nothing is lost")
+        raise Lost(recording, f"{recording.pcm}: {why}, and it cannot be decoded again: {reason}") from None
+    recording.say(f"decoded again: {recording.name} ({recording.pcm}: {why}); nothing is lost")
 
 
 # -- into the store ----------------------------------------------------------------------------
