@@ -1,6 +1,10 @@
 """Faults of the machine under the decoded recordings, and under what a training writes: each is made for real."""
 
 import contextlib
+import errno
+import io
+import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -11,11 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from conftest import chord
+import corpus as corpus_module
+import pcm_store
+import time_budget
+import train as train_script
+from checkpoint import load_run
+from conftest import chord, tiny_arguments
 from corpus import open_corpus
+from errors import UserError
 from leftovers import is_running, sweep_leftovers, temporary_path
-from pcm_store import Lost
+from pcm_store import Lost, StoreFault
+from trainer import Trainer
 
 RATE = 8000
 
@@ -222,3 +234,286 @@ def test_what_cannot_be_decoded_again_is_lost(place, case):
     assert words.get(case, "replaced by another one") in lost.value.reason
     assert recording.read(3 * RATE, 10).shape == (10,)  # beyond its end
     assert not list((place / "store").glob("*.tmp")) and not Path(recording.pcm).exists()
+
+
+# -- small files of the store ------------------------------------------------------------------
+
+NESTED = b"[" * 100_000  # deeper than a parser goes
+
+
+def damaged_json(path, case):
+    """A file of the store that is there, and is not what was written."""
+    values = json.loads(path.read_text())
+    blobs = {"empty": b"", "binary": bytes(range(256)), "list": b"[1, 2]", "number": b"7", "null": b"null"}
+    blobs |= {"truncated": path.read_bytes()[:40], "nested": NESTED, "object": b"{}", "text": b'"text"'}
+    if case == "missing keys":
+        values = dict(list(values.items())[1:])
+    elif case == "wrong types":
+        values = {key: str(value) if isinstance(value, int | float) else [value] for key, value in values.items()}
+    elif case == "null values":
+        values = dict.fromkeys(values)
+    elif case == "another number":
+        values = {key: value * 2 if isinstance(value, float) else value for key, value in values.items()}
+    path.unlink()
+    if case == "folder":
+        path.mkdir()
+    elif case == "pipe":
+        os.mkfifo(path)
+    elif case != "missing":
+        path.write_bytes(blobs.get(case) or (json.dumps(values).encode() if case not in blobs else b""))
+
+
+JSON_CASES = ["empty", "binary", "list", "number", "null", "truncated", "nested", "object", "text", "missing keys"]
+JSON_CASES += ["wrong types", "null values", "another number", "missing", "pipe"]
+
+
+@pytest.mark.parametrize("cases", [JSON_CASES[i : i + 5] for i in range(0, len(JSON_CASES), 5)], ids=lambda c: c[0])
+def test_damaged_files_of_the_store_are_taken_as_absent(place, cases):
+    """What is known of five recordings, each damaged in another way: decoded again, in one line. The index: everything
+    is looked at again, and nothing decoded. The corpus is the same to the bit."""
+    said = []
+    corpus = open_corpus(place / "in", place / "store", RATE, 1, say=said.append)
+    (index,) = (place / "store").glob("index-*.json")
+    for recording, case in zip(corpus.recordings[1:], cases, strict=True):
+        damaged_json(Path(recording.pcm).with_suffix(".json"), case)
+        assert pcm_store.read_json(Path(recording.pcm).with_suffix(".json")) == {}
+    assert open_corpus(place / "in", place / "store", RATE, 1, say=said.append) == corpus
+    assert len(said) == 1 and "of 5 recordings what was decoded is missing or damaged; decoded again" in said[0]
+    said.clear()
+    damaged_json(index, cases[0])
+    times = {path: path.stat().st_mtime_ns for path in (place / "store").glob("*.pcm")}
+    assert open_corpus(place / "in", place / "store", RATE, 1, say=said.append) == corpus
+    assert len(said) == 1 and said[0].endswith("every recording is looked at again")
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert open_corpus(place / "in", place / "store", RATE, 1, say=said.append) == corpus and len(said) == 1
+
+
+def test_a_folder_in_the_place_of_the_index(place):
+    """It cannot be written: said, and the corpus is opened all the same."""
+    said = []
+    corpus = open_corpus(place / "in", place / "store", RATE, 1, say=said.append)
+    (index,) = (place / "store").glob("index-*.json")
+    damaged_json(index, "folder")
+    assert open_corpus(place / "in", place / "store", RATE, 1, say=said.append) == corpus
+    assert len(said) == 2 and "Is a directory" in said[1] and not list((place / "store").glob("*.tmp"))
+
+
+# -- no room -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 200 KB; the recordings need twice as much when they are decoded in stereo."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_while_decoding(place, small_disk):
+    """One line; what was decoded stays as a whole, is used by the next start, and nothing is half-written."""
+    with pytest.raises(UserError) as error:
+        open_corpus(place / "in", small_disk / "store", RATE, 2, channels=2)
+    line = f"no room for the decoded recordings in {small_disk / 'store'} (No space left on device): free 0.1 GiB"
+    assert str(error.value).startswith(line) and "--metadata" in str(error.value) and "\n" not in str(error.value)
+    kept = {path.name: path.stat().st_mtime_ns for path in (small_disk / "store").iterdir()}
+    sizes = {path.stat().st_size for path in (small_disk / "store").glob("*.pcm")}
+    assert 1 <= len(kept) // 2 <= 2 and len(kept) == 2 * len([n for n in kept if n.endswith(".pcm")])
+    assert sizes == {4 * 3 * RATE}
+    subprocess.run(["mount", "-o", "remount,size=2m", small_disk], check=True)
+    corpus = open_corpus(place / "in", small_disk / "store", RATE, 2, channels=2)
+    assert len(corpus.recordings) == 6 and corpus.problems == ()
+    assert {name: (small_disk / "store" / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_a_disk_that_cannot_be_written(place, small_disk):
+    """Read-only: refused in one line before and after some of the recordings were decoded; where nothing is new, it is
+    good enough."""
+    subprocess.run(["mount", "-o", "remount,size=2m", small_disk], check=True)
+    corpus = open_corpus(place / "in", small_disk / "store", RATE, 1)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    said = []
+    assert open_corpus(place / "in", small_disk / "store", RATE, 1, say=said.append) == corpus and said == []
+    (place / "in" / "0.wav").rename(place / "in" / "00.wav")
+    assert len(open_corpus(place / "in", small_disk / "store", RATE, 1, say=said.append).recordings) == 6
+    assert len(said) == 1 and "the next start looks at every recording again" in said[0]
+    soundfile.write(place / "in" / "new.wav", chord(2.0, RATE), RATE)
+    for store in (small_disk / "store", small_disk / "other"):
+        with pytest.raises(UserError) as error:
+            open_corpus(place / "in", store, RATE, 1)
+        assert f"{store}: it cannot be written (Read-only file system)" in str(error.value)
+
+
+def test_the_store_is_a_file(place):
+    (place / "store").write_text("")
+    with pytest.raises(UserError, match=r"store: it cannot be written \(File exists\)"):
+        open_corpus(place / "in", place / "store", RATE, 1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("when", ["at once", "in the middle", "at the end"])
+def test_every_fault_of_the_disk_is_told_from_that_of_a_recording(place, monkeypatch, number, when):
+    """In a decoding process; and where it is the recording that cannot be read, that one is not used."""
+    original, store = pcm_store._writing, place / "store"
+    store.mkdir()
+    n_calls, fails_at = itertools.count(), {"at once": 0, "in the middle": 1, "at the end": 2}[when]
+
+    @contextlib.contextmanager
+    def failing():
+        with original():
+            if next(n_calls) == fails_at:
+                raise OSError(number, os.strerror(number))
+            yield
+
+    monkeypatch.setattr(pcm_store, "_writing", failing)
+    with pytest.raises(StoreFault) as fault:
+        pcm_store.store_recording(str(place / "in" / "0.wav"), str(store), RATE)
+    assert fault.value.args == (number,) and list(store.iterdir()) == []
+    assert os.strerror(number) in corpus_module._no_room(store, number, 5 << 30)
+    monkeypatch.undo()
+    monkeypatch.setattr(pcm_store, "key_of", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+    result = pcm_store.store_recording(str(place / "in" / "0.wav"), str(store), RATE)
+    assert result == {"reason": os.strerror(number), "passing": True}
+
+
+def test_the_room_that_is_missing_is_named(place):
+    """6 x 3 s in stereo at 8 kHz are 288,000 bytes; of a quota, the free bytes of the disk say nothing."""
+    paths = [*map(str, sorted((place / "in").iterdir())), str(place / "gone.wav")]
+    assert corpus_module._bytes_needed(paths, RATE, 2) == 6 * 3 * RATE * 4
+    free = shutil.disk_usage(place).free
+    assert "free 5.0 GiB" in corpus_module._no_room(place, errno.EDQUOT, 5 << 30)
+    assert "free 2.0 GiB" in corpus_module._no_room(place, errno.ENOSPC, free + (2 << 30) - (50 << 20))
+
+
+# -- while a training runs ---------------------------------------------------------------------
+
+
+def train_here(recordings, metadata, *arguments, at=None) -> tuple[int, str]:
+    """Status and stderr of a tiny training in this process.
+
+    Args:
+        at: ``{step: what is called right before it}``.
+    """
+    words, original = [recordings, "--metadata", metadata, *tiny_arguments(), "--threads", 1], Trainer.train_step
+    at = {**(at or {})}
+
+    def step(self):
+        at.pop(self.step, lambda: None)()
+        return original(self)
+
+    with contextlib.redirect_stderr(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step)
+        status = train_script.main([str(word) for word in [*words, *arguments]])
+    assert not at, "a step that was not reached"
+    return status, said.getvalue()
+
+
+def weights(metadata):
+    return load_run(metadata)[1].tensors
+
+
+def test_a_training_whose_store_is_lost_is_the_same_to_the_bit(place):
+    """Files are deleted, cut off and changed while it runs, then the whole folder, then it is resumed without it."""
+    assert train_here(place / "in", place / "whole.json", "--steps", 12, "--no-preview")[0] == 0
+    store = place / "pcm-8000"
+
+    def damaged():
+        for path, damage in zip(sorted(store.glob("*.pcm")), itertools.cycle([Path.unlink, cut_off, flip])):
+            damage(path)
+
+    at = {2: damaged, 5: lambda: shutil.rmtree(store)}
+    status, said = train_here(place / "in", place / "broken.json", "--steps", 9, "--no-preview", at=at)
+    assert status == 0 and said.count("decoded again: ") >= 6 and "not used" not in said.replace("0 not used", "")
+    for word in (f"({store}", ": cut off)", ": damaged)", ": No such file or directory)"):
+        assert word in said
+    shutil.rmtree(store)
+    assert train_here(place / "in", place / "broken.json", "--steps", 12, "--no-preview")[0] == 0
+    one, other = weights(place / "whole.json"), weights(place / "broken.json")
+    assert set(one) == set(other) and [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_a_training_goes_on_without_what_is_lost(place):
+    """As one that never had it: from there on, the order is that of the recordings that are left."""
+    store = place / "pcm-8000"
+
+    def lost():
+        (place / "in" / "0.wav").unlink()
+        (place / "in" / "3.wav").unlink()
+        shutil.rmtree(store)
+
+    status, said = train_here(place / "in", place / "m.json", "--steps", 8, at={3: lost})
+    gone = [line for line in said.splitlines() if line.startswith("not used any more: ")]
+    assert status == 0 and "Traceback" not in said
+    names = [line.split(": ")[1] for line in gone]
+    assert names and len(set(names)) == len(names) and set(names) <= {"0.wav", "3.wav"}
+    assert all("cannot be decoded again: No such file or directory" in line for line in gone)
+    assert load_run(place / "m.json")[1].info["step"] == 8
+    status, said = train_here(place / "in", place / "m.json", "--steps", 9, "--no-preview")
+    assert status == 0 and "resumed at step 8 (other recordings than before" in said
+
+
+def test_a_training_that_loses_everything_saves_and_stops(place):
+    """One line, non-zero exit; the steps until then are saved, and go on once the recordings are back."""
+    moved = place / "elsewhere"
+
+    def lost():
+        (place / "in").rename(moved)
+        shutil.rmtree(place / "pcm-8000")
+
+    status, said = train_here(place / "in", place / "m.json", "--steps", 8, at={4: lost})
+    last = said.splitlines()[-1]
+    assert (
+        status == 1 and last.startswith("train.py: ") and "none of its recordings" in last and "Traceback" not in said
+    )
+    assert "step 4 is saved" in last and load_run(place / "m.json")[1].info["step"] == 4
+    moved.rename(place / "in")
+    assert train_here(place / "in", place / "m.json", "--steps", 5, "--no-preview")[0] == 0
+
+
+def test_the_recordings_are_not_needed_once_they_are_decoded(place):
+    at = {1: lambda: shutil.rmtree(place / "in")}
+    status, said = train_here(place / "in", place / "m.json", "--steps", 3, at=at)
+    assert status == 0 and "not used any more" not in said and "decoded again" not in said
+
+
+def test_a_disk_that_is_full_while_a_training_runs(place, small_disk, monkeypatch):
+    """A save that finds no room costs that save: the state before stays, and the training goes on without its log, or
+    without a preview; at the end, or at the start, it is one line and a non-zero exit."""
+    monkeypatch.setattr(time_budget, "SHARE", 1e6)
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    filler, metadata, original = small_disk / "filler", small_disk / "m.json", Trainer.held_out_loss
+
+    def fill():
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while file.write(bytes(1 << 12)):
+                pass
+
+    def fill_and_measure(self, *arguments, **keywords):
+        fill()
+        return original(self, *arguments, **keywords)
+
+    def trained(*words, **keywords):
+        status, said = train_here(place / "in", metadata, *words, **keywords)
+        assert "Traceback" not in said and not list(small_disk.rglob("*.tmp"))
+        return status, said
+
+    assert trained("--steps", 2, "--no-preview")[0] == 0
+    status, said = trained("--steps", 6, "--save-every", 1e-4, "--no-preview", at={3: fill, 5: filler.unlink})
+    assert status == 0 and load_run(metadata)[1].info["step"] == 6
+    assert "state.safetensors: not saved (No space left on device); the state before stays" in said
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "held_out_loss", fill_and_measure)
+        status, said = trained("--steps", 7)
+    assert status == 0 and load_run(metadata)[1].info["step"] == 7
+    assert "step-0000007: no preview (No space left on device)" in said
+    assert said.count("training goes on without its log") == 1
+    filler.unlink()
+    for at in ({8: fill}, {}):  # the second one finds a full disk at its start
+        status, said = trained("--steps", 9, "--no-preview", at=at)
+        last = said.splitlines()[-1]
+        assert status == 1 and last.startswith("train.py: ") and "No space left on device" in last
+        assert load_run(metadata)[1].info["step"] == 7
