@@ -69,8 +69,9 @@ class AudioFile:
     def __exit__(self, *_):
         with contextlib.suppress(OSError):  # a full disk is told once
             self._file.close()
-        self._floats.unlink(missing_ok=True)
-        self._temporary.unlink(missing_ok=True)
+        for path in (self._floats, self._temporary):
+            with contextlib.suppress(OSError):  # as is one that has become read-only
+                path.unlink(missing_ok=True)
 
     def write(self, block: np.ndarray):
         """Add samples. Shape: float32 ``[n_samples]``, stereo ``[2, n_samples]``"""

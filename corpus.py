@@ -312,7 +312,8 @@ def _unusable(path: Path) -> str:
         return "not a regular file, or a broken link"
     except OSError as error:
         return "a link to itself" if error.errno == errno.ELOOP else error.strerror or "unreadable"
-    return "" if os.access(path, os.R_OK) else "no permission to read it"
+    allowed = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+    return "" if allowed else "no permission to read it"
 
 
 # -- several at a time -------------------------------------------------------------------------

@@ -17,13 +17,15 @@ import pytest
 import soundfile
 import torch
 
+import audio_file
 import corpus as corpus_module
 import pcm_store
+import provenance
 import time_budget
 import train as train_script
 from checkpoint import load_run
-from conftest import chord, tiny_arguments
-from corpus import open_corpus
+from conftest import ROOT, chord, tiny_arguments, wait_for
+from corpus import find_recordings, open_corpus
 from errors import UserError
 from leftovers import is_running, sweep_leftovers, temporary_path
 from pcm_store import Lost, StoreFault
@@ -393,7 +395,7 @@ def test_the_room_that_is_missing_is_named(place):
 
 
 def train_here(recordings, metadata, *arguments, at=None) -> tuple[int, str]:
-    """Status and stderr of a tiny training in this process.
+    """Status and stderr of a tiny training in this process, without the calibration that is not the point here.
 
     Args:
         at: ``{step: what is called right before it}``.
@@ -407,6 +409,7 @@ def train_here(recordings, metadata, *arguments, at=None) -> tuple[int, str]:
 
     with contextlib.redirect_stderr(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "train_step", step)
+        patch.setattr(Trainer, "calibrate", lambda self, watch: None)
         status = train_script.main([str(word) for word in [*words, *arguments]])
     assert not at, "a step that was not reached"
     return status, said.getvalue()
@@ -517,3 +520,230 @@ def test_a_disk_that_is_full_while_a_training_runs(place, small_disk, monkeypatc
         last = said.splitlines()[-1]
         assert status == 1 and last.startswith("train.py: ") and "No space left on device" in last
         assert load_run(metadata)[1].info["step"] == 7
+
+
+@pytest.mark.parametrize("container, bits", [("wav", 16), ("wav", 24), ("wav", 32), ("flac", 16)])
+@pytest.mark.parametrize("seconds", [1.5, 9.0])
+def test_a_file_of_sound_on_a_full_disk(small_disk, container, bits, seconds):
+    """Full while the floats are kept (9 s), or when they become the file (1.5 s, twice 48 KB and what fills the rest):
+    one line; neither a file nor a part of one stays, and one that was there is what it was."""
+    path = small_disk / f"out.{container}"
+    path.write_bytes(b"what was there")
+    (small_disk / "filler").write_bytes(bytes(120_000))
+    form = audio_file.AudioFormat(container, bits, RATE, 1)
+    with pytest.raises(UserError) as error, audio_file.AudioFile(path, form, RATE) as file:
+        file.write(np.random.default_rng(0).uniform(-0.5, 0.5, int(seconds * RATE)).astype(np.float32))
+        with open(small_disk / "filler", "ab", buffering=0) as filler, contextlib.suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        file.finish()
+    assert str(error.value).startswith(f"{path}: cannot be written (") and "free some disk space" in str(error.value)
+    assert {p.name for p in small_disk.iterdir()} == {path.name, "filler"} and path.read_bytes() == b"what was there"
+
+
+# -- processes that are killed -----------------------------------------------------------------
+
+
+def test_decoding_processes_end_with_their_parent(tmp_path):
+    """kill -9 in the middle of a long recording: within seconds there is no process left; the next start removes what
+    they left half-written, and goes on."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (10 * 44100, 2))
+    for i in range(2):
+        with soundfile.SoundFile(tmp_path / f"{i}.flac", "w", 44100, 2) as file:
+            for _ in range(15):
+                file.write(np.roll(noise, i))
+    command = [sys.executable, "train.py", tmp_path, "--metadata", tmp_path / "m.json", *tiny_arguments()]
+    process = subprocess.Popen([str(word) for word in command], cwd=ROOT, stderr=subprocess.DEVNULL)
+    store = tmp_path / "pcm-8000"
+    try:
+        wait_for(lambda: len([path for path in store.glob("*.pcm.*.tmp") if path.stat().st_size]) == 2)
+        workers = [int(path.name.split(".")[-2]) for path in store.glob("*.pcm.*.tmp")]
+        assert all(is_running(pid) for pid in workers) and process.pid not in workers
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not any(is_running(pid) for pid in workers), timeout=10)
+    assert len(list(store.glob("*.tmp"))) == 2
+    assert len(open_corpus(tmp_path, store, RATE).recordings) == 2
+    assert not list(store.glob("*.tmp"))
+
+
+WATCHED = """
+import corpus, ctypes, multiprocessing, os, sys, time
+del ctypes.CDLL  # as where there is no prctl
+def work(parent, file):
+    corpus._begin_worker(parent)
+    open(file, "w").write(str(os.getpid()))
+    time.sleep(60)
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=work, args=(os.getpid(), sys.argv[1])).start()
+    time.sleep(60)
+"""
+
+
+def test_the_portable_watch_of_the_parent(tmp_path, monkeypatch):
+    """Without the kernel's help: the pipe that the parent holds."""
+    (tmp_path / "watched.py").write_text(WATCHED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, tmp_path / "watched.py", tmp_path / "pid"], env=environment)
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid").read_text())
+    assert is_running(pid)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not is_running(pid), timeout=10)
+
+
+# -- what models made --------------------------------------------------------------------------
+
+
+def made_by_a_model(path, bits=16):
+    """A file as predict.py writes it."""
+    form = audio_file.AudioFormat(path.suffix[1:], bits, RATE, 1)
+    with audio_file.AudioFile(path, form, RATE) as file:
+        file.write(chord(2.0, RATE) * (1 - bits / 100))
+        file.finish()
+
+
+def test_what_models_made_is_not_learned_from(place):
+    """Beside the recordings: what predict.py wrote, in each format; the previews of this run and of another one, which
+    were copied elsewhere too; old ones, which have no mark, by their name and picture, or since they are a run's. One
+    line says how many, and how they are taken in all the same."""
+    recordings, metadata = place / "in", place / "in" / "m.json"
+    assert train_here(recordings, metadata, "--steps", 2)[0] == 0
+    preview = recordings / "m" / "previews" / "step-0000002.wav"
+    assert soundfile.info(preview).duration > 6 and provenance.is_marked(preview)
+    for name, bits in (("a-next.wav", 16), ("b-next.wav", 24), ("c-next.wav", 32), ("d-next.flac", 24)):
+        made_by_a_model(recordings / name, bits)
+        assert provenance.is_marked(recordings / name)
+    shutil.copy(preview, recordings / "renamed.wav")
+    other, old = recordings / "metadata" / "x", recordings / "old"
+    (other / "previews").mkdir(parents=True)
+    old.mkdir()
+    soundfile.write(other / "previews" / "step-0000100.wav", chord(2.5, RATE), RATE)
+    (other / "state.safetensors").touch()
+    soundfile.write(other / "take 1.wav", chord(2.6, RATE), RATE)  # the folder is a run's, and this is no preview
+    soundfile.write(old / "step-0000007.wav", chord(2.7, RATE), RATE)
+    (old / "step-0000007.png").touch()
+    soundfile.write(old / "step-1.wav", chord(2.8, RATE), RATE)  # a name that previews do not have
+    status, said = train_here(recordings, metadata, "--steps", 3, "--no-preview")
+    report = json.loads((recordings / "m" / "corpus.json").read_text())
+    names = [f"{i}.wav" for i in range(6)] + ["metadata/x/take 1.wav", "old/step-1.wav"]
+    assert status == 0 and [r["file"] for r in report["recordings"]] == sorted(names)
+    made = ["a-next.wav", "b-next.wav", "c-next.wav", "d-next.flac", "m/previews/step-0000002.wav"]
+    made += ["metadata/x/previews/step-0000100.wav", "old/step-0000007.wav", "renamed.wav"]
+    assert report["made_by_models"] == made
+    (line,) = [line for line in said.splitlines() if "models made" in line]
+    assert line.startswith("not used: 8 files that models made (a-next.wav, ...)") and "-map_metadata -1" in line
+    if shutil.which("ffmpeg"):
+        for name, copy in (("b-next.wav", "copy.wav"), ("d-next.flac", "copy.flac")):
+            command = ["ffmpeg", "-loglevel", "error", "-i", recordings / name, "-map_metadata", "-1", place / copy]
+            subprocess.run(command, check=True)
+            assert not provenance.is_marked(place / copy)
+
+
+def test_only_what_models_made(tmp_path):
+    made_by_a_model(tmp_path / "a.wav")
+    with pytest.raises(UserError, match=r"no usable recording in it; a.wav: a model made it"):
+        open_corpus(tmp_path, tmp_path / "store", RATE, 1)
+    with pytest.raises(UserError, match=r"no usable recording in it; a.wav: a model made it"):
+        open_corpus(tmp_path / "a.wav", tmp_path / "store", RATE, 1)
+    (tmp_path / "a.wav").rename(tmp_path / "step-0000001.wav")
+    (tmp_path / "step-0000001.png").touch()
+    with pytest.raises(UserError, match=r"holds only what models made \(1 file\)"):
+        open_corpus(tmp_path, tmp_path / "store", RATE, 1)
+
+
+def test_a_run_that_is_named_as_the_folder_of_its_recordings(place):
+    """``in.json`` beside ``in/``: the run's files lie among the recordings, which are learned from all the same."""
+    for n in (1, 2):
+        status, said = train_here(place / "in", place / "in.json", "--steps", n)
+        assert status == 0 and "corpus: 6 recordings" in said
+    assert "not used: 1 file that models made (previews/step-0000001.wav)" in said
+
+
+# -- names, links and rights -------------------------------------------------------------------
+
+
+def test_names_that_are_no_text_and_links_to_nowhere(place):
+    """Line breaks, commands of a terminal, bytes that are no UTF-8: learned from, previewed and reported in lines of
+    their own. Links to themselves and in circles, pipes and folders named as recordings: not waited for."""
+    recordings = place / "in"
+    (recordings / "0.wav").rename(recordings / "new\nline\x1b[31m.wav")
+    os.rename(recordings / "1.wav", os.fsencode(recordings) + b"/caf\xe9\r.wav")
+    (recordings / "bad\nname.wav").write_text("x")
+    os.symlink("self.wav", recordings / "self.wav")
+    os.symlink("ring-b", recordings / "ring-a")
+    os.symlink("ring-a", recordings / "ring-b")
+    (recordings / "deep").mkdir()
+    os.symlink("..", recordings / "deep" / "up")
+    os.symlink("../deep", recordings / "deep" / "round")
+    os.symlink("missing.wav", recordings / "gone.wav")
+    os.mkfifo(recordings / "pipe.wav")
+    (recordings / "folder.wav").mkdir()
+    status, said = train_here(recordings, place / "m.json", "--steps", 2, "--set", "training.hold_out=0.9")
+    assert status == 0 and "Traceback" not in said and "\x1b" not in said and "\r" not in said, said
+    unused = [line for line in said.splitlines() if line.startswith("not used: ")]
+    assert sorted(line.split(": ")[1] for line in unused) == ["bad\\nname.wav", "gone.wav", "pipe.wav", "self.wav"]
+    assert "not used: self.wav: a link to itself" in said and "corpus: 6 recordings" in said
+    report = json.loads((place / "m" / "corpus.json").read_text())
+    names = {os.fsencode(r["file"]) for r in report["recordings"]}
+    assert {b"caf\xe9\r.wav", b"new\nline\x1b[31m.wav"} <= names
+    assert list((place / "m" / "previews").glob("*.png"))
+
+
+def test_a_folder_that_is_a_link_to_itself(tmp_path, capsys):
+    os.symlink("loop", tmp_path / "loop")
+    assert train_script.main([str(tmp_path / "loop"), "--steps", "1"]) == 1
+    assert capsys.readouterr().err.strip().endswith("loop: no such folder; give the folder that holds the recordings")
+    assert train_script.main([str(tmp_path / "a\nb"), "--steps", "1"]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_recordings_and_folders_without_permission(place):
+    """Told with their reasons; the rest is used."""
+    (place / "in" / "closed").mkdir()
+    (place / "in" / "no-entry").mkdir()
+    for folder in ("closed", "no-entry"):
+        shutil.copy(place / "in" / "5.wav", place / "in" / folder / "6.wav")
+    os.chmod(place / "in" / "0.wav", 0)
+    os.chmod(place / "in" / "closed", 0)
+    os.chmod(place / "in" / "no-entry", 0o444)
+    with as_nobody(place / "in"):
+        found = find_recordings(place / "in")
+    reasons = {p["file"]: p["reason"] for p in found.problems}
+    assert reasons == {
+        "0.wav": "no permission to read it",
+        "closed": "Permission denied",
+        "no-entry/6.wav": "Permission denied",
+    }
+    assert [path.name for path in found.files] == [f"{i}.wav" for i in range(1, 6)]
+    for folder in ("closed", "no-entry"):
+        os.chmod(place / "in" / folder, 0o755)
+
+
+def test_recordings_that_are_replaced_between_two_starts(place):
+    """By one of the same size, and by one that is gone when it is to be read: the samples are those of the new one."""
+    first = open_corpus(place / "in", place / "store", RATE, 1)
+    (place / "in" / "0.wav").unlink()
+    (place / "in" / "1.wav").unlink()
+    soundfile.write(place / "in" / "0.wav", np.stack([chord(3.0, RATE)] * 2, 1), RATE)
+    second = open_corpus(place / "in", place / "store", RATE, 1)
+    assert [r.name for r in second.recordings] == ["0.wav", "2.wav", "3.wav", "4.wav", "5.wav"]
+    assert np.abs(second.recordings[0].read(0, RATE) - chord(1.0, RATE)).max() < 1e-3
+    assert first.recordings[2] == second.recordings[1] and first.sha256 != second.sha256
+
+
+def test_a_recording_that_changes_while_it_is_decoded(place, monkeypatch):
+    """Its samples are not taken for those of either; it is decoded the next time."""
+    original, path = pcm_store.decode, place / "in" / "0.wav"
+
+    def growing(*arguments):
+        yield from original(*arguments)
+        prolong(path)
+
+    (place / "store").mkdir()
+    monkeypatch.setattr(pcm_store, "decode", growing)
+    result = pcm_store.store_recording(str(path), str(place / "store"), RATE)
+    assert result == {"reason": "it was changed while it was read", "passing": True}
+    assert list((place / "store").iterdir()) == []
