@@ -21,7 +21,7 @@ import soxr
 
 import riff
 from checkpoint import sync_folder
-from errors import UserError
+from errors import UserError, remedy
 from meter import Meter
 from provenance import MARK
 
@@ -190,7 +190,7 @@ class AudioFile:
             yield
         except (OSError, soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all is written
             reason = getattr(error, "strerror", None) or "the disk takes no more"
-            raise UserError(f"{self.path}: cannot be written ({reason}); free some disk space") from None
+            raise UserError(f"{self.path}: cannot be written ({reason}); {remedy(error)}") from None
 
 
 def wav_bytes(waveform: np.ndarray, sample_rate: int) -> bytes:

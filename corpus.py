@@ -368,7 +368,7 @@ def _no_room(store: Path, number: int, needed: int) -> str:
     Args:
         needed: bytes of what is still to be decoded.
     """
-    reason, elsewhere = os.strerror(number), "give --metadata a place on another disk"
+    reason, elsewhere = os.strerror(number), "give --metadata a place on another disk; what was decoded stays"
     if number in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):
             needed -= shutil.disk_usage(store).free if number == errno.ENOSPC else 0

@@ -27,6 +27,18 @@ def printable(line: str) -> str:
     return "".join(escaped)
 
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK = FULL | {errno.EROFS, errno.EIO}  # faults of a disk, of which the system does not always name the file
+
+
+def remedy(error: BaseException) -> str:
+    """What helps where a file cannot be written. Of an error without a number the disk is taken to be full."""
+    number = getattr(error, "errno", None)
+    if number == errno.EFBIG:
+        return "free some disk space, or raise the limit of file sizes (ulimit -f)"
+    return "free some disk space" if number is None or number in FULL else "see to the disk, and to its rights"
+
+
 def exit_status(program: str, command, interrupted: str) -> int:
     """Call ``command()``; what the user can mend becomes one line on stderr and a status.
 
@@ -42,11 +54,10 @@ def exit_status(program: str, command, interrupted: str) -> int:
     except UserError as error:
         line, status = str(error), 1
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if error.filename is None and not full:
+        if error.filename is None and error.errno not in DISK:
             raise
-        remedy = "free some disk space" if full else "check its name and rights"
-        line, status = f"{error.filename or 'a file'}: cannot be used ({error.strerror}); {remedy}", 1
+        helps = remedy(error) if error.errno in DISK else "check its name and rights"
+        line, status = f"{error.filename or 'a file'}: cannot be used ({error.strerror}); {helps}", 1
     except KeyboardInterrupt:
         line, status = f"interrupted; {interrupted}", 130
     print(f"{program}: {printable(line)}", file=sys.stderr)

@@ -28,7 +28,7 @@ from config import PRESETS, RunConfig, is_young, override
 from corpus import open_corpus
 from dataset import split, without
 from device import keep_freed_memory, n_usable_cores, other_load, select_device
-from errors import UserError, count
+from errors import UserError, count, remedy
 from pcm_store import Lost, Notices
 from predictor import Predictor, rejoin
 from run_log import Progress, RunLog, duration
@@ -162,7 +162,7 @@ class Session:
         try:
             write_metadata(self.metadata)
         except OSError as error:
-            raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); free some space") from None
+            raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); {remedy(error)}") from None
         self.preparation = f"decoding {decoding:.1f} s, codebooks {time.monotonic() - start:.1f} s"
         with self.progress.task("opening the log"):
             self.log = RunLog(self.metadata, say)
@@ -342,7 +342,7 @@ class Session:
                 state = self.trainer.slim_state() if slim else self.trainer.state()
                 save_state(path, state.tensors, state.info)
         except OSError as error:
-            line = f"{path}: not saved ({error.strerror}); the state before stays; free some disk space"
+            line = f"{path}: not saved ({error.strerror}); the state before stays; {remedy(error)}"
             if final:
                 raise UserError(line) from None
             self.progress.say(line)

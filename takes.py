@@ -17,7 +17,7 @@ import torch
 from audio_file import BLOCK, AudioFile, AudioFormat, comment
 from checkpoint import write_atomic
 from config import FeaturizerConfig
-from errors import UserError
+from errors import UserError, remedy
 from meter import Meter
 from phase import CROSSFADE
 from predictor import Predictor
@@ -194,7 +194,7 @@ def write_flac(written: Written):
         os.replace(temporary, path)
     except (OSError, soundfile.LibsndfileError) as error:
         reason = getattr(error, "strerror", None) or "the disk takes no more"
-        raise UserError(f"{path}: cannot be written ({reason}); free some disk space") from None
+        raise UserError(f"{path}: cannot be written ({reason}); {remedy(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -228,4 +228,4 @@ def _write(path: Path, blob: bytes):
     try:
         write_atomic(path, blob)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free some disk space") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy(error)}") from None

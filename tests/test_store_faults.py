@@ -88,6 +88,22 @@ def tones(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_step(tones, tmp_path_factory):
+    """A folder with them and a run of one step: to begin one takes longer than all that is tried with it."""
+    folder = tmp_path_factory.mktemp("one-step")
+    shutil.copytree(tones, folder / "in")
+    assert train_here(folder / "in", folder / "m.json", "--steps", 1, "--no-preview")[0] == 0
+    return folder
+
+
+@pytest.fixture
+def begun(one_step, tmp_path):
+    """A copy of it."""
+    shutil.copytree(one_step, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 @pytest.fixture
 def place(tones, tmp_path):
     """A copy of them, and no store yet."""
@@ -419,9 +435,11 @@ def weights(metadata):
     return load_run(metadata)[1].tensors
 
 
-def test_a_training_whose_store_is_lost_is_the_same_to_the_bit(place):
+def test_a_training_whose_store_is_lost_is_the_same_to_the_bit(one_step, begun):
     """Files are deleted, cut off and changed while it runs, then the whole folder, then it is resumed without it."""
-    assert train_here(place / "in", place / "whole.json", "--steps", 12, "--no-preview")[0] == 0
+    place = begun / "broken"
+    shutil.copytree(one_step, place)
+    assert train_here(begun / "in", begun / "m.json", "--steps", 12, "--no-preview")[0] == 0
     store = place / "pcm-8000"
 
     def damaged():
@@ -429,57 +447,57 @@ def test_a_training_whose_store_is_lost_is_the_same_to_the_bit(place):
             damage(path)
 
     at = {2: damaged, 5: lambda: shutil.rmtree(store)}
-    status, said = train_here(place / "in", place / "broken.json", "--steps", 9, "--no-preview", at=at)
+    status, said = train_here(place / "in", place / "m.json", "--steps", 9, "--no-preview", at=at)
     assert status == 0 and said.count("decoded again: ") >= 6 and "not used" not in said.replace("0 not used", "")
     for word in (f"({store}", ": cut off)", ": damaged)", ": No such file or directory)"):
         assert word in said
     shutil.rmtree(store)
-    assert train_here(place / "in", place / "broken.json", "--steps", 12, "--no-preview")[0] == 0
-    one, other = weights(place / "whole.json"), weights(place / "broken.json")
+    assert train_here(place / "in", place / "m.json", "--steps", 12, "--no-preview")[0] == 0
+    one, other = weights(begun / "m.json"), weights(place / "m.json")
     assert set(one) == set(other) and [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def test_a_training_goes_on_without_what_is_lost(place):
+def test_a_training_goes_on_without_what_is_lost(begun):
     """As one that never had it: from there on, the order is that of the recordings that are left."""
-    store = place / "pcm-8000"
+    store = begun / "pcm-8000"
 
     def lost():
-        (place / "in" / "0.wav").unlink()
-        (place / "in" / "3.wav").unlink()
+        (begun / "in" / "0.wav").unlink()
+        (begun / "in" / "3.wav").unlink()
         shutil.rmtree(store)
 
-    status, said = train_here(place / "in", place / "m.json", "--steps", 8, at={3: lost})
+    status, said = train_here(begun / "in", begun / "m.json", "--steps", 8, at={3: lost})
     gone = [line for line in said.splitlines() if line.startswith("not used any more: ")]
     assert status == 0 and "Traceback" not in said
     names = [line.split(": ")[1] for line in gone]
     assert names and len(set(names)) == len(names) and set(names) <= {"0.wav", "3.wav"}
     assert all("cannot be decoded again: No such file or directory" in line for line in gone)
-    assert load_run(place / "m.json")[1].info["step"] == 8
-    status, said = train_here(place / "in", place / "m.json", "--steps", 9, "--no-preview")
+    assert load_run(begun / "m.json")[1].info["step"] == 8
+    status, said = train_here(begun / "in", begun / "m.json", "--steps", 9, "--no-preview")
     assert status == 0 and "resumed at step 8 (other recordings than before" in said
 
 
-def test_a_training_that_loses_everything_saves_and_stops(place):
+def test_a_training_that_loses_everything_saves_and_stops(begun):
     """One line, non-zero exit; the steps until then are saved, and go on once the recordings are back."""
-    moved = place / "elsewhere"
+    moved = begun / "elsewhere"
 
     def lost():
-        (place / "in").rename(moved)
-        shutil.rmtree(place / "pcm-8000")
+        (begun / "in").rename(moved)
+        shutil.rmtree(begun / "pcm-8000")
 
-    status, said = train_here(place / "in", place / "m.json", "--steps", 8, at={4: lost})
+    status, said = train_here(begun / "in", begun / "m.json", "--steps", 8, at={4: lost})
     last = said.splitlines()[-1]
     assert (
         status == 1 and last.startswith("train.py: ") and "none of its recordings" in last and "Traceback" not in said
     )
-    assert "step 4 is saved" in last and load_run(place / "m.json")[1].info["step"] == 4
-    moved.rename(place / "in")
-    assert train_here(place / "in", place / "m.json", "--steps", 5, "--no-preview")[0] == 0
+    assert "step 4 is saved" in last and load_run(begun / "m.json")[1].info["step"] == 4
+    moved.rename(begun / "in")
+    assert train_here(begun / "in", begun / "m.json", "--steps", 5, "--no-preview")[0] == 0
 
 
-def test_the_recordings_are_not_needed_once_they_are_decoded(place):
-    at = {1: lambda: shutil.rmtree(place / "in")}
-    status, said = train_here(place / "in", place / "m.json", "--steps", 3, at=at)
+def test_the_recordings_are_not_needed_once_they_are_decoded(begun):
+    at = {1: lambda: shutil.rmtree(begun / "in")}
+    status, said = train_here(begun / "in", begun / "m.json", "--steps", 3, at=at)
     assert status == 0 and "not used any more" not in said and "decoded again" not in said
 
 
