@@ -8,6 +8,7 @@ only when it is complete.
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ import soxr
 
 import riff
 from checkpoint import sync_folder
-from errors import UserError
+from errors import UserError, remedy
 from meter import Meter
+from provenance import MARK
 
 CEILING = 0.99  # peak of a mix that would clip
 BLOCK = 1 << 16  # samples converted at a time
@@ -67,8 +69,9 @@ class AudioFile:
     def __exit__(self, *_):
         with contextlib.suppress(OSError):  # a full disk is told once
             self._file.close()
-        self._floats.unlink(missing_ok=True)
-        self._temporary.unlink(missing_ok=True)
+        for path in (self._floats, self._temporary):
+            with contextlib.suppress(OSError):  # as is one that has become read-only
+                path.unlink(missing_ok=True)
 
     def write(self, block: np.ndarray):
         """Add samples. Shape: float32 ``[n_samples]``, stereo ``[2, n_samples]``"""
@@ -136,13 +139,14 @@ class AudioFile:
         with contextlib.ExitStack() as stack:
             if form.bits == 32:  # as they are; libsndfile's header for them is one that sox warns of
                 file = stack.enter_context(open(self._temporary, "wb"))
-                file.write(riff.float_header(form.sample_rate, form.channels, n, large))
+                file.write(riff.float_header(form.sample_rate, form.channels, n, large, MARK))
             else:
                 container = "RF64" if large and form.container == "wav" else form.container.upper()
                 keywords = {"format": container, "subtype": f"PCM_{form.bits}"}
                 name = os.fsencode(self._temporary)
                 file = soundfile.SoundFile(name, "w", form.sample_rate, form.channels, **keywords)
                 stack.enter_context(file)
+                file.software = MARK
                 text = comment(meter, None if join is None else (join - start) / form.sample_rate)
                 if container == "FLAC" and text:  # libsndfile writes no cue sheet there
                     file.comment = text
@@ -186,7 +190,16 @@ class AudioFile:
             yield
         except (OSError, soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all is written
             reason = getattr(error, "strerror", None) or "the disk takes no more"
-            raise UserError(f"{self.path}: cannot be written ({reason}); free some disk space") from None
+            raise UserError(f"{self.path}: cannot be written ({reason}); {remedy(error)}") from None
+
+
+def wav_bytes(waveform: np.ndarray, sample_rate: int) -> bytes:
+    """A short WAV file of 16 bits in memory, marked as made here. Shape: ``[n_samples]``, stereo ``[2, n_samples]``"""
+    blob, channels = io.BytesIO(), len(np.atleast_2d(waveform))
+    with soundfile.SoundFile(blob, "w", sample_rate, channels, format="WAV", subtype="PCM_16") as file:
+        file.software = MARK
+        file.write(waveform.T)
+    return blob.getvalue()
 
 
 def _dither(first: int, n: int, n_channels: int) -> np.ndarray:

@@ -1,22 +1,24 @@
-"""Find, check and decode recordings into a PCM store on disk that is memory-mapped.
+"""Find recordings below a folder, decode what is new into the store (see :mod:`pcm_store`), and open them.
 
-The store is a folder of ``<sha256>.pcm`` files (little-endian int16, mono, or stereo with left and right by turns) with
-a small ``<sha256>.json`` beside each, and one index per folder of recordings. A file is decoded once: size and
-modification time decide whether it is looked at again, its content hash decides whether it is decoded again. Nothing
-here holds a recording in memory as a whole.
+Beside the decoded recordings lies one index per folder of recordings. Size and modification time decide whether a file
+is looked at again, its content hash decides whether it is decoded again.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import ctypes
 import errno
 import hashlib
-import json
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +27,23 @@ import numpy as np
 import regex
 import soundfile
 
-from decoding import SILENCE, Unusable, decode
 from errors import UserError, count
+from pcm_store import (
+    STORE_VERSION,
+    Notices,
+    Recording,
+    StoreFault,
+    read_json,
+    store_recording,
+    stored,
+    sweep_store,
+    to_stderr,
+    write_json,
+)
 
-STORE_VERSION, MIN_SECONDS = 2, 0.1
 DIES = "the process that decodes it dies"
+GIB = 1 << 30
+MAX_REPORTED = 20  # unusable files named on the screen; the report names all
 
 _READABLE = regex.compile(
     r"\.(wave?|wavex|rf64|w64|aif[fc]?|flac|og[ga]|opus|mp[123]|caf|au|snd|voc|sf|ircam|nist|sph"
@@ -37,48 +51,18 @@ _READABLE = regex.compile(
     regex.IGNORECASE,
 )
 _UNREADABLE = regex.compile(r"\.(m4a|m4b|aac|mp4|wma|ape|wv|mka|webm|ac3|dts|ra|amr)$", regex.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One decoded recording.
-
-    ``name`` is its path below the folder, ``pcm`` its file in the store, ``scale`` what one PCM
-    step is worth, ``rms`` its root mean square (full scale 1).
-    """
-
-    name: str
-    sha256: str
-    pcm: str
-    n_samples: int
-    scale: float
-    rms: float
-    channels: int = 1
-
-    def read(self, start: int, n_samples: int) -> np.ndarray:
-        """Samples ``start .. start + n_samples``, zeros beyond the end. Float32 ``[n_samples]``, stereo
-        ``[2, n_samples]``.
-
-        The file is mapped for this read only: pages touched earlier do not stay in the resident
-        memory, and any number of recordings needs no more file handles than one.
-        """
-        waveform = np.zeros((self.channels, n_samples), dtype=np.float32)
-        first, last = max(start, 0), min(start + n_samples, self.n_samples)
-        if last > first:
-            offset, shape = 2 * self.channels * first, (last - first, self.channels)
-            mapped = np.memmap(self.pcm, dtype="<i2", mode="r", offset=offset, shape=shape)
-            np.multiply(mapped.T, np.float32(self.scale), out=waveform[:, first - start : last - start])
-        return waveform if self.channels > 1 else waveform[0]
+_PREVIEW = regex.compile(r"(step-\d{7,})\.wav$")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Usable recordings, sorted by name, and the files that could not be used."""
+    """Usable recordings, sorted by name, the files that could not be used, and those that models ``made``."""
 
     sample_rate: int
     recordings: tuple[Recording, ...]
     problems: tuple[dict, ...]
     ignored: tuple[str, ...]
+    made: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -105,12 +89,47 @@ class Corpus:
             "level_dbfs": round(20 * float(np.log10(self.level)), 2),
             "recordings": [{"file": r.name, "seconds": r.n_samples / self.sample_rate} for r in self.recordings],
             "unusable": list(self.problems),
+            "made_by_models": list(self.made),
             "ignored": list(self.ignored),
         }
 
+    def left_out(self, report) -> Iterator[str]:
+        """Lines that say what is not learned from.
+
+        Args:
+            report: the file that names all of it.
+        """
+        for problem in self.problems[:MAX_REPORTED]:
+            yield f"not used: {problem['file']}: {problem['reason']}"
+        if len(self.problems) > MAX_REPORTED:
+            yield f"not used: {count(len(self.problems) - MAX_REPORTED, 'more file')}, see {report}"
+        if self.made:
+            what = f"{count(len(self.made), 'file')} that models made ({self.made[0]}{', ...' * (len(self.made) > 1)})"
+            remedy = "where they should be, copy them without their mark: ffmpeg -i FILE -map_metadata -1 COPY"
+            yield f"not used: {what}, see {report}; {remedy}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is below a folder: recordings to be decoded; other files; files that cannot be used, with the reason; and
+    sound that models made, as far as its place tells."""
+
+    files: list[Path]
+    ignored: list[str]
+    problems: list[dict]
+    made: list[str]
+
 
 def open_corpus(
-    folder, store, sample_rate: int, n_workers: int | None = None, include="", progress=None, skip=(), channels=1
+    folder,
+    store,
+    sample_rate: int,
+    n_workers: int | None = None,
+    include="",
+    progress=None,
+    skip=(),
+    channels=1,
+    say: Callable[[str], None] = to_stderr,
 ) -> Corpus:
     """Decode what is new in ``folder`` (any depth; or one file) into ``store``, and open it.
 
@@ -119,30 +138,46 @@ def open_corpus(
         progress: called as ``progress(n_done, n_files, name)``.
         skip: folders that are not looked into, e.g. those of what the models made themselves.
         channels: 1: everything is mixed to mono; 2: to stereo, see :func:`decoding.to_channels`.
+        say: told in one line each what has to be decoded again, now or when it is read, and why.
 
     Raises:
         UserError: no such folder, nothing usable in it, a bad expression, or no room on the disk.
     """
     folder, store = Path(folder), Path(store)
-    files, ignored, problems = find_recordings(folder, include, [*skip, store])
-    store.mkdir(parents=True, exist_ok=True)
+    found = find_recordings(folder, include, [*skip, store])
+    problems = found.problems
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(_no_room(store, error.errno, 0)) from None
     sweep_store(store)
     digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     index_path = store / f"index-{digest}{'-stereo' * (channels == 2)}.json"
-    index = _read_json(index_path)
+    before = read_json(index_path)
     version = [STORE_VERSION, soundfile.__libsndfile_version__]  # another one may read what this did not
-    index = index.get("files", {}) if index.get("version") == version else {}
+    index = before.get("files", {}) if before.get("version") == version else {}
+    if not before and index_path.exists():
+        say(f"{index_path}: damaged, or of an older version; every recording is looked at again")
 
-    known, fresh = {}, []
-    for path in files:
+    known, fresh, n_gone = {}, [], 0
+    for path in found.files:
         name = path.relative_to(folder).as_posix() if path != folder else path.name
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            problems.append({"file": name, "reason": error.strerror or "unreadable"})
+            continue
         key = [status.st_size, status.st_mtime_ns]
         entry = index.get(name)
-        if entry and entry["key"] == key and ("reason" in entry or _stored(store, entry["sha256"])):
+        same = entry and entry["key"] == key
+        if same and ("reason" in entry or stored(store, entry["sha256"])):
             known[name] = entry
         else:
-            fresh.append((name, str(path), key))
+            n_gone += bool(same)
+            fresh.append((name, os.path.abspath(path), key))
+    if n_gone:
+        what = f"{store}: of {count(n_gone, 'recording')} what was decoded is missing or damaged"
+        say(f"{what}; decoded again")
 
     done = len(known)
     with contextlib.closing(_decode_all(fresh, str(store), sample_rate, n_workers, channels)) as decoded:
@@ -150,122 +185,138 @@ def open_corpus(
             known[name] = {"key": key, **result}
             done += 1
             if progress:
-                progress(done, len(files), name)
+                progress(done, len(found.files), name)
     n_died = sum(entry.get("reason") == DIES for entry in known.values())
     if n_died == len(fresh) > 1:
         raise RuntimeError("no decoding process lives; call this below: if __name__ == '__main__'")
     kept = {name: entry for name, entry in known.items() if "passing" not in entry}  # may be read next time
-    write_json(index_path, {"version": version, "folder": str(folder), "files": kept})
+    values = {"version": version, "folder": str(folder), "files": kept}
+    if values != before:
+        try:
+            write_json(index_path, values)
+        except OSError as error:
+            say(f"{index_path}: cannot be written ({error.strerror}); the next start looks at every recording again")
 
-    recordings, seen = [], {}
+    made, recordings, seen, notices = [*found.made], [], {}, Notices(say)
     for name in sorted(known):
         entry = known[name]
+        if "made" in entry:
+            made.append(name)
+            continue
         if "reason" in entry:
             problems.append({"file": name, "reason": entry["reason"]})
             continue
-        meta = _stored(store, entry["sha256"])
+        meta = stored(store, entry["sha256"])
+        if meta is None:
+            problems.append({"file": name, "reason": "what was decoded of it has been removed since"})
+            continue
         if entry["sha256"] in seen:  # a copy in both halves of the split would be a leak
             problems.append({"file": name, "reason": f"same content as {seen[entry['sha256']]}; used once"})
             continue
         seen[entry["sha256"]] = name
-        pcm = str(store / f"{entry['sha256']}.pcm")
+        pcm = str((store / f"{entry['sha256']}.pcm").absolute())
+        checks, source = bytes.fromhex(meta["checks"]), os.path.abspath(folder / name if folder.is_dir() else folder)
         values = (meta[key] for key in ("n_samples", "scale", "rms"))
-        recordings.append(Recording(name, entry["sha256"], pcm, *values, channels))
+        recordings.append(
+            Recording(name, entry["sha256"], pcm, *values, channels, checks, source, sample_rate, notices)
+        )
     if not recordings:
         first = f"; {problems[0]['file']}: {problems[0]['reason']}" if problems else ""
+        first = first or f"; {made[0]}: a model made it" * bool(made)
         raise UserError(f"{folder}: no usable recording in it{first}; add WAV, FLAC, OGG or MP3 files")
     problems.sort(key=lambda p: p["file"])
-    return Corpus(sample_rate, tuple(recordings), tuple(problems), tuple(ignored))
+    return Corpus(sample_rate, tuple(recordings), tuple(problems), tuple(found.ignored), tuple(sorted(made)))
 
 
-def find_recordings(folder: Path, include: str = "", skip=()) -> tuple[list[Path], list[str], list[dict]]:
-    """``(files to decode, other files, files that no decoder here reads)`` below ``folder``."""
+def find_recordings(folder: Path, include: str = "", skip=()) -> Found:
+    """What is below a folder. What lies in the folder of a run, or is named as a preview and has its picture beside it,
+    was made by a model.
+
+    Args:
+        skip: folders that are not looked into; of the files in them, those that could be recordings are told as made.
+
+    Raises:
+        UserError: no such folder, nothing in it, or a bad expression.
+    """
     if not folder.exists():
         raise UserError(f"{folder}: no such folder; give the folder that holds the recordings")
     try:
         wanted = regex.compile(include)
     except regex.error as error:
         raise UserError(f"--include {include!r}: not a regular expression ({error})") from None
-    files, ignored, problems, visited = [], [], [], {os.path.realpath(path) for path in skip}
+    found, visited, skipped = Found([], [], [], []), set(), {os.path.realpath(path) for path in skip}
     if folder.is_file():
-        return [folder], ignored, problems
+        return Found([folder], [], [], [])
 
     def unreadable(error: OSError):
-        problems.append({"file": os.path.relpath(error.filename, folder), "reason": error.strerror or "unreadable"})
+        name = os.path.relpath(error.filename, folder)
+        found.problems.append({"file": name, "reason": error.strerror or "unreadable"})
 
     for root, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
         real = os.path.realpath(root)
-        if real in visited:  # a link back to a parent, or to be skipped
+        if real in visited:  # a link back to a parent
             folders.clear()
             continue
         visited.add(real)
         folders.sort()
+        own = [root] if real in skipped else []
+        if own:
+            folders.clear()
+            names = []
+        elif _is_run(names) and "previews" in folders:
+            folders.remove("previews")
+            own = [os.path.join(root, "previews")]
+        found.made.extend(name for path in own for name in _sounds(path, folder) if wanted.search(name))
         for name in sorted(names):
             path = Path(root) / name
             relative = path.relative_to(folder).as_posix()
+            preview = _PREVIEW.match(name)
             if (
                 name.startswith(".")
                 or not (_READABLE.search(name) or _UNREADABLE.search(name))
                 or not wanted.search(relative)
             ):
-                ignored.append(relative)
-            elif _UNREADABLE.search(name):
-                problems.append({"file": relative, "reason": "format not supported; convert it to FLAC or WAV"})
-            elif not path.exists() or not stat.S_ISREG(path.stat().st_mode):
-                problems.append({"file": relative, "reason": "not a regular file, or a broken link"})
-            elif not os.access(path, os.R_OK):
-                problems.append({"file": relative, "reason": "no permission to read it"})
+                found.ignored.append(relative)
+            elif preview and f"{preview[1]}.png" in names:
+                found.made.append(relative)
+            elif reason := _unusable(path):
+                found.problems.append({"file": relative, "reason": reason})
             else:
-                files.append(path)
-    if not files and not problems:
-        what = "is empty" if not ignored else f"has no recordings among its {count(len(ignored), 'file')}"
+                found.files.append(path)
+    if not found.files and not found.problems:
+        what = "is empty" if not found.ignored else f"has no recordings among its {count(len(found.ignored), 'file')}"
+        what = f"holds only what models made ({count(len(found.made), 'file')})" if found.made else what
         raise UserError(f"{folder}: {what}; add WAV, FLAC, OGG or MP3 files")
-    return files, ignored, problems
+    return found
 
 
-def store_recording(path: str, store: str, sample_rate: int, channels: int = 1) -> dict:
-    """Decode ``path`` into the store unless its content is there; ``{"sha256"}`` or ``{"reason"}``."""
+def _sounds(path: str, folder: Path) -> list[str]:
+    """Relative to ``folder``, the files at any depth of ``path`` that could be recordings."""
+    names = [os.path.join(root, name) for root, _, names in os.walk(path) for name in names if _READABLE.search(name)]
+    return [Path(os.path.relpath(name, folder)).as_posix() for name in sorted(names)]
+
+
+def _is_run(names: list[str]) -> bool:
+    """Whether a folder with files of these names is that of a run, see :func:`checkpoint.new_metadata`."""
+    return "state.safetensors" in names or {"corpus.json", "lock"} <= set(names)
+
+
+def _unusable(path: Path) -> str:
+    """Why a file cannot be decoded, as far as that is seen from without; nothing where it can."""
+    if _UNREADABLE.search(path.name):
+        return "format not supported; convert it to FLAC or WAV"
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        key = f"{STORE_VERSION} {sample_rate} {digest}" + " stereo" * (channels == 2)
-        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-        if not _stored(Path(store), digest):
-            _decode_into(path, Path(store), digest, sample_rate, channels)
-        return {"sha256": digest}
-    except Unusable as error:
-        return {"reason": str(error)}
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return "not a regular file, or a broken link"
+    except (FileNotFoundError, NotADirectoryError):
+        return "not a regular file, or a broken link"
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        return {"reason": error.strerror or str(error), "passing": True}
+        return "a link to itself" if error.errno == errno.ELOOP else error.strerror or "unreadable"
+    allowed = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+    return "" if allowed else "no permission to read it"
 
 
-def _decode_into(path: str, store: Path, digest: str, sample_rate: int, channels: int):
-    part = store / f"{digest}.{os.getpid()}.part"
-    scale = 1 / 32767
-    try:
-        for attempt in range(2):
-            n_samples, peak, energy = 0, 0.0, 0.0
-            with open(part, "wb") as file:
-                for block in decode(path, sample_rate, channels):
-                    n_samples += block.shape[-1]
-                    peak = max(peak, float(np.abs(block).max()))
-                    energy += float(np.square(block, dtype=np.float64).sum())
-                    np.rint(np.clip(block / scale, -32767, 32767)).astype("<i2").T.tofile(file)
-            if n_samples < MIN_SECONDS * sample_rate:
-                raise Unusable(f"only {count(n_samples, 'sample')} long (at least {MIN_SECONDS} s is needed)")
-            if peak < SILENCE:
-                raise Unusable("it is silent")
-            if attempt or 0.25 <= peak <= 1:
-                break
-            scale = peak / 32767  # very loud or quiet: once more, so that 16 bits are well used
-        rms = float(np.sqrt(energy / (channels * n_samples)))
-        os.replace(part, store / f"{digest}.pcm")
-        meta = {"n_samples": n_samples, "scale": scale, "rms": rms, "peak": peak}
-        write_json(store / f"{digest}.json", meta | ({"channels": 2} if channels == 2 else {}))
-    finally:
-        part.unlink(missing_ok=True)
+# -- several at a time -------------------------------------------------------------------------
 
 
 def _decode_all(jobs, store: str, sample_rate: int, n_workers: int | None, channels: int = 1):
@@ -284,22 +335,23 @@ def _decode_batch(jobs, store: str, sample_rate: int, n_workers: int, channels: 
     """Yield like :func:`_decode_all`; returns the jobs whose process died."""
     if not jobs:
         return []
-    failed, others = [], set(multiprocessing.active_children())
+    failed, left, others = [], {job[1] for job in jobs}, set(multiprocessing.active_children())
     # spawn: forking a process that runs PyTorch's threads can deadlock
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(n_workers, context, _ignore_interrupt)
+    pool = concurrent.futures.ProcessPoolExecutor(n_workers, context, _begin_worker, (os.getpid(),))
     try:
         futures = {pool.submit(store_recording, job[1], store, sample_rate, channels): job for job in jobs}
         for future in concurrent.futures.as_completed(futures):
-            name, _, key = futures[future]
+            name, path, key = futures[future]
             try:
-                yield name, key, future.result()
+                result = future.result()
+                left.discard(path)
+                yield name, key, result
             except BrokenProcessPool:
                 failed.append(futures[future])
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(f"{store}: no room for the decoded recordings; free some disk space") from None
-        raise
+    except StoreFault as fault:
+        pool.shutdown(cancel_futures=True)  # what is being decoded may still find its place
+        raise UserError(_no_room(Path(store), fault.args[0], _bytes_needed(left, sample_rate, channels))) from None
     except (KeyboardInterrupt, GeneratorExit):  # a recording of hours is not waited for
         for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()
@@ -310,46 +362,46 @@ def _decode_batch(jobs, store: str, sample_rate: int, n_workers: int, channels: 
     return failed
 
 
-def _ignore_interrupt():
-    """Ctrl-C goes to the parent, which ends its workers."""
+def _no_room(store: Path, number: int, needed: int) -> str:
+    """What is wrong with a store that cannot be written, and what helps.
+
+    Args:
+        needed: bytes of what is still to be decoded.
+    """
+    reason, elsewhere = os.strerror(number), "give --metadata a place on another disk; what was decoded stays"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        with contextlib.suppress(OSError):
+            needed -= shutil.disk_usage(store).free if number == errno.ENOSPC else 0
+        size = max(0.1, -(-10 * needed // GIB) / 10)
+        return f"no room for the decoded recordings in {store} ({reason}): free {size:.1f} GiB, or {elsewhere}"
+    helps = "raise the limit of file sizes (ulimit -f)" if number == errno.EFBIG else "see to the disk and its rights"
+    return f"no room for the decoded recordings in {store}: it cannot be written ({reason}); {helps}, or {elsewhere}"
+
+
+def _bytes_needed(paths, sample_rate: int, channels: int) -> int:
+    """What recordings take up in the store, by their headers."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError, soundfile.LibsndfileError, TypeError, ZeroDivisionError):
+            info = soundfile.info(os.fsencode(path))
+            total += round(2 * channels * info.frames * sample_rate / info.samplerate)
+    return total
+
+
+def _begin_worker(parent: int):
+    """What a decoding process does first. Ctrl-C goes to the parent, which ends its workers; where the parent is killed
+    they end by themselves: on Linux by the kernel (prctl(2)), elsewhere, and where that fails, as soon as the pipe that
+    the parent holds is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
 
-def sweep_store(store: Path):
-    """Remove what killed processes left half-written."""
-    for part in [*store.glob("*.part"), *store.glob("*.tmp")]:
-        pid = part.name.split(".")[-2]
-        if pid.isdigit() and not _alive(int(pid)):
-            part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: dict):
-    """Write ``value`` so that a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _stored(store: Path, digest: str) -> dict | None:
-    meta = _read_json(store / f"{digest}.json")
-    pcm = store / f"{digest}.pcm"
-    complete = meta and pcm.exists() and pcm.stat().st_size == 2 * meta.get("channels", 1) * meta["n_samples"]
-    return meta if complete else None
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+    if os.getppid() != parent:  # it ended before it could be watched
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()

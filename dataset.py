@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import Dataset
 
 from config import FeaturizerConfig, TrainingConfig
-from corpus import Corpus, Recording
+from corpus import Corpus
+from pcm_store import Recording
 from rhythm import KERNEL_SECONDS, Pulse, track_pulse
 
 STRETCHED_ROWS = 5  # sequences, at most, that share one stretch in an episode
@@ -63,6 +64,11 @@ def split(corpus: Corpus, hold_out: float) -> tuple[list[Segment], list[Segment]
     return by_name, sorted(whole[:n_held], key=lambda s: s.recording.name)
 
 
+def without(segments: list[Segment], recording: Recording) -> list[Segment]:
+    """The segments of all other recordings."""
+    return [segment for segment in segments if segment.recording.name != recording.name]
+
+
 class AudioDataset(Dataset):
     """Item ``step`` is the batch of that step: no epochs, and no state to be saved.
 
@@ -80,6 +86,9 @@ class AudioDataset(Dataset):
     Args:
         pulses: where the pulse of each stretch of a recording is kept once it has been drawn, by the recording's name
             and the number of the stretch; datasets of one corpus may share it. None: items have no pulse.
+
+    Raises:
+        pcm_store.Lost: by an item, one of whose recordings can be read no more.
     """
 
     def __init__(
@@ -89,13 +98,17 @@ class AudioDataset(Dataset):
         training: TrainingConfig,
         pulses: dict[tuple[str, int], Pulse] | None = None,
     ):
-        self.segments, self.training = segments, training
+        self.segments, self.featurizer, self.training = segments, featurizer, training
         self.framings = transposed_framings(featurizer, training.transpose, training.batch_size)
         if training.stretch:
             self.framings = [(f, n) for f, rows in self.framings for n in parts(rows, STRETCHED_ROWS)]
         self.pulses = pulses
         sizes = np.array([s.n_samples for s in segments], dtype=np.float64)
         self.cumulative = np.cumsum(sizes / sizes.sum())
+
+    def without(self, recording: Recording) -> AudioDataset:
+        """That of all other recordings."""
+        return AudioDataset(without(self.segments, recording), self.featurizer, self.training, self.pulses)
 
     def __getitem__(self, step: int) -> dict:
         config = self.training

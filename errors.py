@@ -19,6 +19,26 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def printable(line: str) -> str:
+    """A line as it can be shown: names of files may hold line breaks, commands of a terminal, and what is no text."""
+    if line.isprintable():
+        return line
+    escaped = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    return "".join(escaped)
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK = FULL | {errno.EROFS, errno.EIO}  # faults of a disk, of which the system does not always name the file
+
+
+def remedy(error: BaseException) -> str:
+    """What helps where a file cannot be written. Of an error without a number the disk is taken to be full."""
+    number = getattr(error, "errno", None)
+    if number == errno.EFBIG:
+        return "free some disk space, or raise the limit of file sizes (ulimit -f)"
+    return "free some disk space" if number is None or number in FULL else "see to the disk, and to its rights"
+
+
 def exit_status(program: str, command, interrupted: str) -> int:
     """Call ``command()``; what the user can mend becomes one line on stderr and a status.
 
@@ -34,12 +54,11 @@ def exit_status(program: str, command, interrupted: str) -> int:
     except UserError as error:
         line, status = str(error), 1
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if error.filename is None and not full:
+        if error.filename is None and error.errno not in DISK:
             raise
-        remedy = "free some disk space" if full else "check its name and rights"
-        line, status = f"{error.filename or 'a file'}: cannot be used ({error.strerror}); {remedy}", 1
+        helps = remedy(error) if error.errno in DISK else "check its name and rights"
+        line, status = f"{error.filename or 'a file'}: cannot be used ({error.strerror}); {helps}", 1
     except KeyboardInterrupt:
         line, status = f"interrupted; {interrupted}", 130
-    print(f"{program}: {line}", file=sys.stderr)
+    print(f"{program}: {printable(line)}", file=sys.stderr)
     return status

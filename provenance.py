@@ -1,4 +1,5 @@
-"""Where a run comes from: what each session of train.py ran on. Whoever compares runs must know it."""
+"""Where things come from: what each session of train.py ran on, as whoever compares runs must know; and whether an
+audio file is a recording, or was made by a model, which none must learn from."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+MARK = "nextframe"  # the software that a file names, as libsndfile calls it: ISFT of a WAV file, a comment of FLAC
 MAX_SESSIONS = 100  # that the metadata keep: the first, and the last ones
 
 
@@ -31,6 +33,17 @@ def of_session(corpus_sha256: str, device, threads: int, words: list[str]) -> di
         "corpus_sha256": corpus_sha256,
         "command": shlex.join(["train.py", *words]),
     }
+
+
+def is_marked(path) -> bool:
+    """Whether an audio file says that a model of this project made it; False for what cannot be read."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            return file.software.split(" ")[0] == MARK  # libsndfile adds its own name
+    except (OSError, soundfile.LibsndfileError, TypeError, ValueError):
+        return False
 
 
 def added(sessions: list[dict], session: dict) -> list[dict]:

@@ -51,11 +51,16 @@ def labels(names: list[str]) -> bytes:
     return b"adtl" + b"".join(chunks)
 
 
-def float_header(sample_rate: int, channels: int, n_samples: int, large: bool) -> bytes:
-    """What stands before the samples of a WAV file of 32-bit floats, or where it is ``large`` of an RF64 file."""
+def float_header(sample_rate: int, channels: int, n_samples: int, large: bool, software: str) -> bytes:
+    """What stands before the samples of a WAV file of 32-bit floats, or where it is ``large`` of an RF64 file.
+
+    Args:
+        software: that made it.
+    """
     size, most = 4 * channels * n_samples, 2**32 - 1
     fmt = struct.pack("<HHIIHHH", 3, channels, sample_rate, 4 * channels * sample_rate, 4 * channels, 32, 0)
     chunks = _chunk(b"fmt ", fmt) + _chunk(b"fact", struct.pack("<I", min(n_samples, most)))
+    chunks += _chunk(b"LIST", b"INFO" + _chunk(b"ISFT", software.encode() + b"\0"))
     chunks += struct.pack("<4sI", b"data", most if large else size)
     if not large:
         return struct.pack("<4sI4s", b"RIFF", 4 + len(chunks) + size, b"WAVE") + chunks

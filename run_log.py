@@ -12,6 +12,7 @@ import threading
 import time
 
 from checkpoint import Metadata
+from errors import printable
 
 
 def duration(seconds: float) -> str:
@@ -97,7 +98,7 @@ class Progress:
         terminal = self.stream.isatty()
         if time.monotonic() - self.last < (0.1 if terminal else self.every) and not at_once:
             return
-        self.last = time.monotonic()
+        self.last, text = time.monotonic(), printable(text)
         if terminal:
             if self.bar is None:
                 from tqdm import tqdm
@@ -112,6 +113,7 @@ class Progress:
 
     def say(self, line: str):
         """A line of its own above the bar."""
+        line = printable(line)
         with self.lock:
             if self.bar is not None:
                 self.bar.write(line, file=self.stream)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import signal
@@ -12,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import soundfile
 import torch
 
 import provenance
+from audio_file import wav_bytes
 from checkpoint import (
     load_run,
     new_metadata,
@@ -27,9 +26,10 @@ from checkpoint import (
 )
 from config import PRESETS, RunConfig, is_young, override
 from corpus import open_corpus
-from dataset import split
+from dataset import split, without
 from device import keep_freed_memory, n_usable_cores, other_load, select_device
-from errors import UserError, count
+from errors import UserError, count, remedy
+from pcm_store import Lost, Notices
 from predictor import Predictor, rejoin
 from run_log import Progress, RunLog, duration
 from spectrogram import spectrogram_png
@@ -37,7 +37,6 @@ from time_budget import TimeBudget
 from trainer import Abandoned, Trainer
 
 FIRST_SAVE = 20.0  # s in steps: early enough to be heard, late enough to be music
-MAX_REPORTED = 20  # unusable files named on the screen; the report names all
 PREVIEW_PROMPT, PREVIEW_LENGTH = 3.0, 6.0  # s
 
 
@@ -66,6 +65,7 @@ class Session:
                 f"{max(1, self.threads - round(other_load()))} may be several times faster"
             )
         self.stop_signal, self.slimmed, self.seconds_left, self.left_out = 0, False, 0.0, []
+        self.notice = Notices(self.progress.say)
         path, state = arguments.metadata, None
         if path.exists() and not arguments.force:
             self.metadata, state = self.resume()
@@ -119,15 +119,14 @@ class Session:
                 config.featurizer.sample_rate,
                 include=metadata.include,
                 progress=decoded,
-                skip=[report_path.parent],
+                skip=[metadata.resolve("previews")],
                 channels=config.featurizer.channels,
+                say=self.progress.say,
             )
         self.progress.close()
         say = self.progress.say
-        for problem in corpus.problems[:MAX_REPORTED]:
-            say(f"not used: {problem['file']}: {problem['reason']}")
-        if len(corpus.problems) > MAX_REPORTED:
-            say(f"not used: {count(len(corpus.problems) - MAX_REPORTED, 'more file')}, see {report_path}")
+        for line in corpus.left_out(report_path):
+            say(line)
         training, self.held_out = split(corpus, config.training.hold_out)
         report = {"held_out": [s.recording.name for s in self.held_out], **corpus.report()}
         write_atomic(report_path, (json.dumps(report, indent=1) + "\n").encode())
@@ -143,7 +142,7 @@ class Session:
             self.trainer = Trainer(config, training, corpus.level, self.device)
         if state is None:
             with self.progress.task("scaler and codebooks") as task:
-                self.trainer.fit(lambda share: setattr(task, "fraction", share))
+                self.fit(lambda share: setattr(task, "fraction", share))
             self.progress.close()
             summary = {k: v for k, v in corpus.report().items() if not isinstance(v, list)}
             summary["n_held_out"] = len(self.held_out)
@@ -163,10 +162,31 @@ class Session:
         try:
             write_metadata(self.metadata)
         except OSError as error:
-            raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); free some space") from None
+            raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); {remedy(error)}") from None
         self.preparation = f"decoding {decoding:.1f} s, codebooks {time.monotonic() - start:.1f} s"
         with self.progress.task("opening the log"):
             self.log = RunLog(self.metadata, say)
+
+    def fit(self, progress):
+        """As :meth:`trainer.Trainer.fit`, without what can be read no more."""
+        while self.trainer.segments:
+            with self.losing():
+                return self.trainer.fit(progress)
+        raise UserError(self.nothing_left())
+
+    @contextlib.contextmanager
+    def losing(self):
+        """Give up what is done inside where a recording can be read no more; say so, and go on without it."""
+        try:
+            yield
+        except Lost as lost:
+            self.notice(f"not used any more: {lost.recording.name}: {lost.reason}")
+            self.held_out = without(self.held_out, lost.recording)
+            self.trainer.forget(lost.recording)
+
+    def nothing_left(self) -> str:
+        """What is said where there is no recording any more."""
+        return f"{self.arguments.recordings}: none of its recordings can be read any more; restore them, and go on"
 
     # -- training ----------------------------------------------------------------------------
 
@@ -191,12 +211,15 @@ class Session:
         losses = []
         try:
             self.told.enter_context(self.progress.task("first step"))
-            while not self.stop_signal and not self.finished():
-                began = time.monotonic()
+            while not self.stop_signal and not self.finished() and trainer.segments:
+                began, result = time.monotonic(), None
                 try:
-                    result = trainer.train_step()
+                    with self.losing():
+                        result = trainer.train_step()
                 except Abandoned:
                     break
+                if result is None:
+                    continue
                 trainer.seconds += time.monotonic() - began
                 losses.append(result["loss"])
                 self.report(sum(losses[-20:]) / len(losses[-20:]))
@@ -215,6 +238,8 @@ class Session:
             self.log.close()
             for number, handler in old.items():
                 signal.signal(number, handler)
+        if not trainer.segments:
+            raise UserError(f"{self.nothing_left()}; step {trainer.step} is saved")
         return self.goodbye()
 
     @property
@@ -285,9 +310,9 @@ class Session:
         complete = False
         how = "" if task == "saving" else " (Ctrl-C gives it up)"
         try:
-            with self.progress.task(f"{task}{how}") as shown:
+            with self.progress.task(f"{task}{how}") as shown, self.losing():
                 yield watch
-            complete = True
+                complete = True
         except Abandoned:
             why = "given up" if self.stop_signal else f"not done within {limit:.0f} s, left out"
             self.progress.say(f"{task}: {why}")
@@ -296,7 +321,7 @@ class Session:
 
     def limit(self, task: str, final: bool) -> float | None:
         """Seconds for a task now, None to leave it out. After a signal there is time for the weights only."""
-        if self.stop_signal:
+        if self.stop_signal or not self.trainer.segments:
             return None
         limit = self.budget.limit(task, self.trainer.step, self.step_seconds, final)
         if limit is None:
@@ -317,7 +342,7 @@ class Session:
                 state = self.trainer.slim_state() if slim else self.trainer.state()
                 save_state(path, state.tensors, state.info)
         except OSError as error:
-            line = f"{path}: not saved ({error.strerror}); the state before stays; free some disk space"
+            line = f"{path}: not saved ({error.strerror}); the state before stays; {remedy(error)}"
             if final:
                 raise UserError(line) from None
             self.progress.say(line)
@@ -360,11 +385,9 @@ class Session:
         young = " (young)" * is_young(predictor.step)
         title = f"step {predictor.step}{young}: {segment.recording.name}"
         png = spectrogram_png(out, framing, title, n_prompt / framing.sample_rate)
-        wav = io.BytesIO()
-        soundfile.write(wav, out.numpy().T, framing.sample_rate, format="WAV", subtype="PCM_16")
         stem = self.metadata.resolve("previews") / f"step-{predictor.step:07d}"
         try:
-            write_atomic(stem.with_suffix(".wav"), wav.getvalue())
+            write_atomic(stem.with_suffix(".wav"), wav_bytes(out.numpy(), framing.sample_rate))
             write_atomic(stem.with_suffix(".png"), png)
         except OSError as error:
             self.progress.say(f"{stem}: no preview ({error.strerror})")

@@ -17,11 +17,12 @@ import torch
 from audio_file import BLOCK, AudioFile, AudioFormat, comment
 from checkpoint import write_atomic
 from config import FeaturizerConfig
-from errors import UserError
+from errors import UserError, remedy
 from meter import Meter
 from phase import CROSSFADE
 from predictor import Predictor
 from prompt import Prompt
+from provenance import MARK
 from rhythm import other_tempo
 from spectrogram import column_hop, columns_png
 from transcription import Transcriber, quantised, to_midi, without_ghosts
@@ -182,6 +183,7 @@ def write_flac(written: Written):
         with soundfile.SoundFile(os.fsencode(source)) as wav:
             keywords = {"format": "FLAC", "subtype": wav.subtype}
             with soundfile.SoundFile(os.fsencode(temporary), "w", wav.samplerate, wav.channels, **keywords) as flac:
+                flac.software = MARK
                 text = comment(
                     None if written.other_tempo else written.take.prompt.meter, written.join / wav.samplerate
                 )
@@ -192,7 +194,7 @@ def write_flac(written: Written):
         os.replace(temporary, path)
     except (OSError, soundfile.LibsndfileError) as error:
         reason = getattr(error, "strerror", None) or "the disk takes no more"
-        raise UserError(f"{path}: cannot be written ({reason}); free some disk space") from None
+        raise UserError(f"{path}: cannot be written ({reason}); {remedy(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -226,4 +228,4 @@ def _write(path: Path, blob: bytes):
     try:
         write_atomic(path, blob)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free some disk space") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy(error)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import regex
 
 from config import PRESETS
-from errors import UserError, exit_status
+from errors import UserError, exit_status, printable
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -69,7 +70,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def default_metadata(recordings: Path) -> Path:
     """``metadata/FOLDER.json``, named after the folder (or file) of the recordings."""
-    name = recordings.resolve().stem if recordings.is_file() else recordings.resolve().name
+    place = Path(os.path.realpath(recordings))  # also where it is a link to itself
+    name = place.stem if place.is_file() else place.name
     name = regex.sub(r"[^\w.-]+", "-", name).strip("-.") or "recordings"
     if name.startswith("pcm-"):  # as the folders of decoded audio beside it
         name = f"run-{name}"
@@ -83,7 +85,7 @@ def main(argv=None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from checkpoint import sweep
+    from leftovers import sweep_leftovers
 
     metadata_path = arguments.metadata
     if metadata_path.suffix != ".json":
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{metadata_path}: is a folder; name a file, e.g. --metadata metadata/NAME.json")
     if not arguments.recordings.exists():
         raise UserError(f"{arguments.recordings}: no such folder; give the folder that holds the recordings")
-    print(f"{arguments.recordings} -> {metadata_path}", file=sys.stderr, flush=True)
+    print(printable(f"{arguments.recordings} -> {metadata_path}"), file=sys.stderr, flush=True)
     folder = metadata_path.parent / metadata_path.stem
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -102,9 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         remove_empty(made)
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --metadata") from None
     with lock, no_traces(metadata_path, made):
-        sweep(folder)
-        for leftover in metadata_path.parent.glob(f"{metadata_path.name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
+        sweep_leftovers(folder, held=True)
+        sweep_leftovers(metadata_path.parent, f"{glob.escape(metadata_path.name)}.*.tmp", held=True)
         from run_log import Progress
 
         progress = Progress()

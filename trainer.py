@@ -14,10 +14,11 @@ from calibration import calibrate
 from checkpoint import State
 from codec import fit_codec
 from config import RunConfig, to_dict
-from dataset import AudioDataset, Segment, spread_chunks
+from dataset import AudioDataset, Segment, spread_chunks, without
 from device import has_bf16_matrix_units, use_threads
 from featurizer import Featurizer
 from model_definition import build_model
+from pcm_store import Recording
 from predictor import Predictor
 from voice import decay_slopes, fastest
 
@@ -122,6 +123,11 @@ class Trainer:
         model.level_drift.copy_(level)
         far = drift.distance(model.first_centres()[follows], start.origin.unsqueeze(1), model.drift)
         model.leap.fill_(float(np.quantile(far.cpu().numpy(), drift.LEAP_QUANTILE)))
+
+    def forget(self, recording: Recording):
+        """Go on without a recording, as if it had never been there, from the next step on."""
+        self.segments = without(self.segments, recording)
+        self.dataset = self.dataset.without(recording)
 
     @property
     def frames_per_step(self) -> int:

@@ -8,7 +8,6 @@ is written to ``out/fuzz`` and makes the status 1.
 import argparse
 import collections
 import io
-import json
 import os
 import random
 import resource
@@ -120,7 +119,7 @@ def _decode(path: Path, store: Path, writer: int) -> int:
     """In the child: decode, and check that what is stored is sound that a model can learn from."""
     import traceback
 
-    from corpus import Recording, store_recording
+    from pcm_store import Recording, store_recording, stored
 
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
@@ -132,8 +131,9 @@ def _decode(path: Path, store: Path, writer: int) -> int:
             os.write(writer, result["reason"].encode()[:2000])
             return REFUSED
         pcm = store / f"{result['sha256']}.pcm"
-        meta = json.loads(pcm.with_suffix(".json").read_text())
-        one = Recording(path.name, result["sha256"], str(pcm), meta["n_samples"], meta["scale"], meta["rms"])
+        meta = stored(store, result["sha256"])
+        values = (meta[key] for key in ("n_samples", "scale", "rms"))
+        one = Recording(path.name, result["sha256"], str(pcm), *values, checks=bytes.fromhex(meta["checks"]))
         samples = one.read(0, one.n_samples)
         assert np.isfinite(samples).all() and 0 < np.abs(samples).max() < 1e4 and np.isfinite(one.rms)
         return DECODED

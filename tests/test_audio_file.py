@@ -29,7 +29,8 @@ def write(path, waveform, form=None, n_blocks=4, length=None, **keywords) -> int
 
 
 def chunks(path) -> dict[bytes, bytes]:
-    """All but the samples, by an own reader: ``{id: body}``; sizes must add up to the file's."""
+    """All but the samples and the name of the software, by an own reader: ``{id: body}``; sizes must add up to the
+    file's."""
     blob, found, place = path.read_bytes(), {}, 12
     large = blob[:4] == b"RF64"
     assert blob[8:12] == b"WAVE" and blob[:4] in (b"RIFF", b"RF64")
@@ -37,7 +38,9 @@ def chunks(path) -> dict[bytes, bytes]:
         name, size = struct.unpack_from("<4sI", blob, place)
         if large and name == b"data":
             size = struct.unpack_from("<Q", found[b"ds64"], 8)[0]
-        found[name] = b"" if name == b"data" else blob[place + 8 : place + 8 + size]
+        body = b"" if name == b"data" else blob[place + 8 : place + 8 + size]
+        if body[:8] != b"INFOISFT":
+            found[name] = body
         place += 8 + size + size % 2
     assert place == len(blob)
     size = struct.unpack("<Q", found[b"ds64"][:8])[0] if large else struct.unpack_from("<I", blob, 4)[0]
