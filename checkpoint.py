@@ -19,6 +19,7 @@ import regex
 
 from config import RunConfig, from_dict, to_dict
 from errors import UserError
+from leftovers import sweep_leftovers, temporary_path
 
 if TYPE_CHECKING:  # who only looks at a run needs no PyTorch
     import torch
@@ -148,7 +149,7 @@ def save_state(path, tensors: dict[str, torch.Tensor], info: dict):
     temporary = _write_temporary(path, blob)
     try:
         if path.exists():
-            keep = path.with_name(f"{path.name}.{os.getpid()}.keep.tmp")
+            keep = temporary_path(path, "keep")
             keep.unlink(missing_ok=True)
             os.link(path, keep)
             os.replace(keep, previous_state(path))
@@ -285,8 +286,7 @@ def is_held(folder: Path) -> bool:
 
 def sweep(folder: Path):
     """Remove what a killed writer left in ``folder``. Only for the one process that may write there."""
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink(missing_ok=True)
+    sweep_leftovers(folder, held=True)
 
 
 def write_atomic(path: Path, blob: bytes):
@@ -297,7 +297,7 @@ def write_atomic(path: Path, blob: bytes):
 
 
 def _write_temporary(path: Path, blob) -> Path:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as file:
             file.write(blob)

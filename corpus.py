@@ -27,6 +27,7 @@ import soundfile
 
 from decoding import Unusable, decode
 from errors import UserError, count
+from leftovers import sweep_leftovers, temporary_path
 
 STORE_VERSION, MIN_SECONDS = 1, 0.1
 SILENCE = 1e-4  # peak amplitude below which nothing can be learned: -80 dBFS
@@ -243,7 +244,7 @@ def store_recording(path: str, store: str, sample_rate: int, channels: int = 1) 
 
 
 def _decode_into(path: str, store: Path, digest: str, sample_rate: int, channels: int):
-    part = store / f"{digest}.{os.getpid()}.part"
+    part = temporary_path(store / f"{digest}.pcm")
     scale = 1 / 32767
     try:
         for attempt in range(2):
@@ -319,27 +320,15 @@ def _ignore_interrupt():
 
 def sweep_store(store: Path):
     """Remove what killed processes left half-written."""
-    for part in [*store.glob("*.part"), *store.glob("*.tmp")]:
-        pid = part.name.split(".")[-2]
-        if pid.isdigit() and not _alive(int(pid)):
-            part.unlink(missing_ok=True)
+    for pattern in ("*.tmp", "*.part"):
+        sweep_leftovers(store, pattern)
 
 
 def write_json(path: Path, value: dict):
     """Write ``value`` so that a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     temporary.write_text(json.dumps(value, indent=1) + "\n")
     os.replace(temporary, path)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _stored(store: Path, digest: str) -> dict | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import os
 import signal
 import sys
@@ -83,7 +84,7 @@ def main(argv=None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from checkpoint import sweep
+    from leftovers import sweep_leftovers
 
     metadata_path = arguments.metadata
     if metadata_path.suffix != ".json":
@@ -102,9 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
         remove_empty(made)
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --metadata") from None
     with lock, no_traces(metadata_path, made):
-        sweep(folder)
-        for leftover in metadata_path.parent.glob(f"{metadata_path.name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
+        sweep_leftovers(folder, held=True)
+        sweep_leftovers(metadata_path.parent, f"{glob.escape(metadata_path.name)}.*.tmp", held=True)
         from run_log import Progress
 
         progress = Progress()
