@@ -20,7 +20,8 @@ import soxr
 
 import riff
 from checkpoint import sync_folder
-from errors import UserError
+from errors import UserError, remedy
+from leftovers import temporary_path
 from meter import Meter
 
 CEILING = 0.99  # peak of a mix that would clip
@@ -57,7 +58,7 @@ class AudioFile:
         self.path, self.form, self.length = path, form, length
         self.n_samples, self.peak = 0, 0.0
         self._rate, self._resampler, self._n_kept = sample_rate, None, 0
-        self._floats, self._temporary = (path.with_name(f"{path.name}.{os.getpid()}.{x}.tmp") for x in ("f32", "new"))
+        self._floats, self._temporary = (temporary_path(path, kind) for kind in ("f32", "new"))
         with self._errors():
             self._file = open(self._floats, "wb")  # noqa: SIM115
 
@@ -186,7 +187,8 @@ class AudioFile:
             yield
         except (OSError, soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all is written
             reason = getattr(error, "strerror", None) or "the disk takes no more"
-            raise UserError(f"{self.path}: cannot be written ({reason}); free some disk space") from None
+            mend = remedy(error) if isinstance(error, OSError) else "free some disk space"
+            raise UserError(f"{self.path}: cannot be written ({reason}); {mend}") from None
 
 
 def _dither(first: int, n: int, n_channels: int) -> np.ndarray:
