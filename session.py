@@ -143,14 +143,14 @@ class Session:
         with self.progress.task("making the model"):
             self.trainer = Trainer(config, training, corpus.level, self.device)
         if state is None:
-            with self.progress.task("scaler and codebooks") as task:
-                self.trainer.fit(lambda share: setattr(task, "fraction", share))
-            self.progress.close()
             try:
+                with self.progress.task("scaler and codebooks") as task:
+                    self.trainer.fit(lambda share: setattr(task, "fraction", share))
                 check_finite(self.trainer.state().tensors, {})
             except NotFinite as error:
-                mend = f"leave out those with absurd levels, see {report_path}"
+                mend = "leave out those whose samples are far beyond 1"
                 raise UserError(f"{self.arguments.recordings}: {error} of them is not finite; {mend}") from None
+            self.progress.close()
             summary = {k: v for k, v in corpus.report().items() if not isinstance(v, list)}
             summary["n_held_out"] = len(self.held_out)
             self.metadata = dataclasses.replace(metadata, corpus=summary, sessions=[origin])

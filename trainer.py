@@ -12,7 +12,7 @@ import torch
 
 import drift
 from calibration import calibrate
-from checkpoint import State
+from checkpoint import NotFinite, State
 from codec import fit_codec
 from config import RunConfig, to_dict
 from dataset import AudioDataset, Segment, spread_chunks
@@ -52,7 +52,7 @@ class Trainer:
         self.config, self.segments, self.level, self.device = config, segments, level, device
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
         self.skipped_in_row, self.n_returns = 0, 0
-        self.first_loss = None  # of the first step that had one
+        self.first_loss = None  # the first that was finite
         self.interruptible = False  # in the part of a step that can be undone
         self.decay = None  # dB/s, see voice.fastest
         self.dataset = AudioDataset(segments, config.featurizer, config.training, {} if config.model.pulse else None)
@@ -79,6 +79,9 @@ class Trainer:
 
         Args:
             progress: called with the share that is done.
+
+        Raises:
+            NotFinite: the recordings are beyond what float32 can square.
         """
         if hasattr(self.model, "codec"):
             with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
@@ -90,6 +93,8 @@ class Trainer:
         pieces = spread_chunks(self.segments, FIT_CHUNKS, n_samples, config.training.seed)
         featurizer = Featurizer(config.featurizer)
         chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
+        if not np.isfinite(chunks).all():
+            raise NotFinite("the log-magnitude")
         codec.cpu()
         rate, channels = config.featurizer.sample_rate, config.featurizer.channels
         fit_codec(codec, chunks, rate, config.training.seed, channels, lambda share: progress(0.1 + 0.7 * share))
@@ -167,7 +172,6 @@ class Trainer:
             self._set_random_states(random)
             raise
         if usable:
-            self.first_loss = loss.item() if self.first_loss is None else self.first_loss
             self.skipped_in_row = 0
             self.optimizer.step()
             self._update_average()
@@ -182,8 +186,11 @@ class Trainer:
         return {"loss": loss.item(), "losses": losses.tolist(), "learning_rate": rate, "gradient_norm": norm.item()}
 
     def _is_usable(self, loss: float, norm: float) -> bool:
-        limit = self.config.training.explosion * max(1.0, self.first_loss or 0.0)
-        return math.isfinite(norm) and math.isfinite(loss) and loss <= limit
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            return False
+        if self.first_loss is None:
+            self.first_loss = loss
+        return loss <= self.config.training.explosion * max(1.0, self.first_loss)
 
     @torch.no_grad()
     def _go_back(self):
