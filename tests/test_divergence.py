@@ -274,7 +274,7 @@ def test_a_state_that_is_not_finite_is_refused_everywhere(recordings, tiny_run, 
     """By predict.py, by a resume and by the studio: one line that names it."""
     from studio.worker import Models, answer
 
-    path = poisoned(tiny_run, tiny_run.parent.with_name(tmp_path.name), name, float("nan"), monkeypatch)
+    path = poisoned(tiny_run, tmp_path.with_name(f"{tmp_path.name}-runs"), name, float("nan"), monkeypatch)
     status, said = predict_here(path, tone, "--frames", 9, "-o", tmp_path / "out.wav")
     assert status == 1 and len(said.splitlines()) == 1 and "not finite" in said and name in said
     assert "copy state.previous.safetensors over it" in said and not (tmp_path / "out.wav").exists()
