@@ -117,7 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
 def begin(arguments: argparse.Namespace, hold: Hold):
     """The session, up to its first step, once the run is held."""
     metadata_path, folder = arguments.metadata, hold.path.parent
-    sweep_leftovers(folder, held=True)
+    for place in (folder, folder / "previews"):
+        sweep_leftovers(place, held=True)
     sweep_leftovers(metadata_path.parent, f"{glob.escape(metadata_path.name)}.*.tmp", held=True)
     from run_log import Progress
 

@@ -79,7 +79,7 @@ def start_predict(*arguments, **keywords) -> subprocess.Popen:
 
 def test_a_hang_up_saves(recordings, tmp_path):
     """As SIGTERM does; those that follow it, and the SIGTERM of a shutdown, do not end the saving."""
-    process = start_training(recordings, tmp_path / "m.json", "--minutes", 60, "--save-every", 1, "--no-preview")
+    process = start_training(recordings, tmp_path / "m.json", "--minutes", 60, "--save-every", 0.001, "--no-preview")
     wait_for((tmp_path / "m" / "state.safetensors").exists)
     for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
         process.send_signal(number)
@@ -277,6 +277,14 @@ def test_the_next_start_removes_what_was_killed_and_nothing_else(tiny_run, tone,
         for process in (killed, alive):
             process.kill()
             process.communicate()
+
+
+def test_the_next_training_removes_half_written_previews(recordings, tmp_path):
+    (tmp_path / "m" / "previews").mkdir(parents=True)
+    for name in ("m.json.1.tmp", "m/state.safetensors.1.keep.tmp", "m/previews/step-0000001.wav.1.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    assert train_here(recordings, tmp_path / "m.json", "--steps", 1)[0] == 0
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 # -- the run's folder --------------------------------------------------------------------------
