@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import sys
 
+# No room on the disk, by its size, a quota, or the limit of what one file may have.
+_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+
 
 class UserError(Exception):
     """Wrong input or environment: one line that names the file and the remedy.
@@ -21,7 +24,7 @@ def count(n: int, noun: str) -> str:
 
 def remedy(error: OSError) -> str:
     """What the user can do about a file that cannot be read or written."""
-    return "free some disk space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check its name and rights"
+    return "free some disk space" if error.errno in _FULL else "check its name and rights"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -47,7 +50,7 @@ def exit_status(program: str, command, interrupted: str, memory: str = "ask for 
     except UserError as error:
         line, status = str(error), 1
     except OSError as error:
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None and error.errno not in _FULL:
             raise
         line, status = f"{error.filename or 'a file'}: cannot be used ({error.strerror}); {remedy(error)}", 1
     except (MemoryError, RuntimeError) as error:
