@@ -22,6 +22,7 @@ import soxr
 import riff
 from checkpoint import sync_folder
 from errors import UserError, remedy
+from leftovers import temporary_path
 from meter import Meter
 from provenance import MARK
 
@@ -59,7 +60,7 @@ class AudioFile:
         self.path, self.form, self.length = path, form, length
         self.n_samples, self.peak = 0, 0.0
         self._rate, self._resampler, self._n_kept = sample_rate, None, 0
-        self._floats, self._temporary = (path.with_name(f"{path.name}.{os.getpid()}.{x}.tmp") for x in ("f32", "new"))
+        self._floats, self._temporary = (temporary_path(path, kind) for kind in ("f32", "new"))
         with self._errors():
             self._file = open(self._floats, "wb")  # noqa: SIM115
 

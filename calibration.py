@@ -36,6 +36,9 @@ def calibrate(predictor: Predictor, pieces: Callable, seed: int, watch: Callable
             shorter.
         seed: of the rollouts.
         watch: called with the share that is done, with each frame. Where it raises, everything stays as it was.
+
+    Raises:
+        FloatingPointError: what was measured is not finite: everything stays as it was.
     """
     model = predictor.model
     measured = model.codec.balance, model.usual_hold, model.onset_bias
@@ -43,6 +46,8 @@ def calibrate(predictor: Predictor, pieces: Callable, seed: int, watch: Callable
     try:
         with use_threads(1):
             _calibrate(predictor, pieces, seed, watch)
+        if not all(bool(x.isfinite()) for x in measured):
+            raise FloatingPointError("what rollouts are calibrated by is not finite")
     except BaseException:
         for x, old in zip(measured, before, strict=True):
             x.copy_(old)

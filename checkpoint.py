@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import regex
 
 from config import RunConfig, from_dict, to_dict
-from errors import UserError
+from errors import UserError, is_out_of_memory, remedy
 from leftovers import sweep_leftovers, temporary_path
 
 if TYPE_CHECKING:  # who only looks at a run needs no PyTorch
@@ -131,15 +132,33 @@ def read_metadata(path) -> Metadata:
     return Metadata(path=path, config=config, **values)
 
 
+class NotFinite(ValueError):
+    """A state holds NaN or infinity; the message names where."""
+
+
+def check_finite(tensors: dict[str, torch.Tensor], info: dict):
+    """That every number of a state is one.
+
+    Raises:
+        NotFinite
+    """
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    bad += [name for name, value in info.items() if isinstance(value, float) and not math.isfinite(value)]
+    if bad:
+        raise NotFinite(bad[0] if len(bad) == 1 else f"{bad[0]} and {len(bad) - 1} more")
+
+
 def save_state(path, tensors: dict[str, torch.Tensor], info: dict):
     """Write a state file. The one before stays beside it as ``*.previous.safetensors``.
 
     Raises:
         OSError: disk full and the like; the old state is untouched and nothing is left behind.
+        NotFinite: nothing is written.
     """
     from safetensors.torch import save
 
     path = Path(path)
+    check_finite(tensors, info)
     header = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "info": json.dumps(info), "sha256": _BLANK}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     blob = bytearray(save(tensors, metadata=header))
@@ -159,11 +178,22 @@ def save_state(path, tensors: dict[str, torch.Tensor], info: dict):
     sync_folder(path.parent)
 
 
+def why_not_written(error: Exception) -> tuple[str, str]:
+    """Why :func:`save_state` has failed, and what can be done about it. What is no fault of the machine is raised."""
+    if isinstance(error, NotFinite):
+        return f"{error} is not finite", "start anew with a smaller --set training.learning_rate"
+    if isinstance(error, OSError):
+        return error.strerror, remedy(error)
+    if is_out_of_memory(error):
+        return "out of memory", "end other programs"
+    raise error
+
+
 def load_state(path) -> State:
     """Read a state file in one go and check every byte of it.
 
     Raises:
-        UserError: missing, damaged, foreign or of a newer format.
+        UserError: missing, damaged, foreign, of a newer format, or with numbers that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -176,22 +206,27 @@ def load_state(path) -> State:
         raise UserError(f"{path}: no state yet; wait for the first save, or start train.py") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    remedy = f"copy {previous_state(path).name} over it" if previous_state(path).exists() else "train anew with --force"
+    mend = f"copy {previous_state(path).name} over it" if previous_state(path).exists() else "train anew with --force"
     try:
         start, stop = _digest_span(blob)
         digest = bytes(blob[start:stop]).decode()
         header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path}: damaged, or not a state file; {remedy}") from None
+        raise UserError(f"{path}: damaged, or not a state file; {mend}") from None
     if header.get("format") == FORMAT:
         _check_version(path, header.get("format_version"))
     blob[start:stop] = _BLANK.encode()
     if hashlib.sha256(blob).hexdigest() != digest:
-        raise UserError(f"{path}: damaged (its checksum differs); {remedy}")
+        raise UserError(f"{path}: damaged (its checksum differs); {mend}")
     try:
-        return State(load(bytes(blob)), json.loads(header["info"]))
+        state = State(load(bytes(blob)), json.loads(header["info"]))
     except (SafetensorError, KeyError, ValueError):
-        raise UserError(f"{path}: not a state file of {FORMAT}; {remedy}") from None
+        raise UserError(f"{path}: not a state file of {FORMAT}; {mend}") from None
+    try:
+        check_finite(state.tensors, state.info)
+    except NotFinite as error:
+        raise UserError(f"{path}: holds numbers that are not finite ({error}); {mend}") from None
+    return state
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,8 @@ def _fit_codec(codec, chunks, sample_rate, seed, channels, progress):
     flat = ((chunks - mean) * weight).reshape(-1, n_bins)
     n_components = min(codec.components.shape[0], n_bins, len(flat))
     pca = PCA(n_components, svd_solver="covariance_eigh" if len(flat) > n_bins else "auto", random_state=seed % 2**32)
-    vectors = pca.fit_transform(flat).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # it divides by the variance, which a steady sound has none of
+        vectors = pca.fit_transform(flat).astype(np.float32)
     rotation = varimax(pca.components_[N_BROAD:].T).astype(np.float32)
     vectors[:, N_BROAD:] = vectors[:, N_BROAD:] @ rotation
     mean = mean + pca.mean_.astype(np.float32) / weight
@@ -226,4 +227,5 @@ def _fit_codec(codec, chunks, sample_rate, seed, channels, progress):
     softest, loudest = np.percentile(codec.level(torch.from_numpy(chunks)).numpy(), [3, 99])
     codec.softest.fill_(float(softest))
     codec.loudest.fill_(float(loudest))
-    codec.scale.fill_(float(np.sqrt(np.square(vectors).mean())))
+    # What divides by it must also do so for a corpus that is one frame, over and over.
+    codec.scale.fill_(max(float(np.sqrt(np.square(vectors).mean())), 1e-4))

@@ -115,6 +115,14 @@ class TrainingConfig:
     decay_steps: int = 1500
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
+    # A step whose loss or gradient is not finite is skipped, as is one whose loss is so many times that of the first
+    # step (or 1, where that is less): clipped, it would still be a step in a direction that says nothing.
+    explosion: float = 1e4
+    # One bad batch costs one step. After so many in a row it is the weights: they go back to their average, the last
+    # that were good, at a smaller learning rate; so often, then the run has diverged.
+    skips_in_row: int = 20
+    return_rate: float = 0.5  # factor of the learning rate from each return on
+    returns: int = 1
     ema_decay: float = 0.995
     gain_db: float = 3.0
     transpose: float = 2.0  # semitones up and down, of six sequences in ten (in batches of 7 and more)
@@ -134,6 +142,10 @@ class TrainingConfig:
         _check(0 <= self.transpose <= 12, "training.transpose", "0 to 12 semitones")
         _check(0 <= self.stretch <= 0.5, "training.stretch", "0 to 0.5")
         _check(self.gradient_clip > 0, "training.gradient_clip", "above 0")
+        _check(self.explosion > 1, "training.explosion", "above 1")
+        _check(self.skips_in_row >= 1, "training.skips_in_row", "at least 1")
+        _check(0 < self.return_rate <= 1, "training.return_rate", "above 0, at most 1")
+        _check(self.returns >= 0, "training.returns", "0 or more")
         _check(self.precision in ("auto", "fp32"), "training.precision", "'auto' or 'fp32'")
 
 

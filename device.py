@@ -89,6 +89,14 @@ def other_load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
+def busy_hint(threads: int) -> str | None:
+    """What to say where other programs want the cores that so many threads of ours would share with them."""
+    if threads == 1 or other_load() <= 0.7 * threads:
+        return None
+    busy, free = f"other programs are busy on these {threads} cores", max(1, threads - round(other_load()))
+    return f"{busy}; where they stay, --threads {free} may be several times faster"
+
+
 def keep_freed_memory():
     """Let the C library keep what a training step frees, for the next one.
 

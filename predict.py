@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from config import YOUNG_STEPS, is_young
 from errors import UserError, count, exit_status
 from meter import MAX_TEMPO, MIN_TEMPO, Meter, parse_time_signature, with_options
+from terminal import Output, Stop, interruptible
 
 MAX_SECONDS = 6 * 3600.0  # of continuation
 DEFAULT_SECONDS = 10.0  # of continuation
@@ -19,6 +21,7 @@ MIN_SECONDS = 0.1  # of an audio prompt's part
 MAX_ROWS = 64  # prompts times continuations
 RATES = 8000, 192000  # Hz, lowest and highest
 TYPED = "chords"  # name of a typed prompt
+LEFTOVERS = "*.f32.tmp", "*.new.tmp", "*.png.*.tmp", "*.mid.*.tmp"  # see audio_file.AudioFile, takes.write_picture
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -217,27 +220,33 @@ def check_output(arguments: argparse.Namespace, path: Path):
 
 
 def main(argv=None) -> int:
-    arguments = parse_arguments(argv)
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is unfinished is removed
-    return exit_status("predict.py", lambda: run(arguments, check(arguments)), "no unfinished file is left")
-
-
-class Stop:
-    """Whether the user wants an end: a first Ctrl-C or SIGTERM is remembered, a second one is not waited for."""
-
-    def __init__(self):
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number, frame):
-        self.asked = True
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
+    with Output("predict.py") as output:
+        arguments = parse_arguments(argv)
+        with interruptible():  # what is unfinished is removed
+            status = exit_status(
+                "predict.py",
+                lambda: run(arguments, check(arguments)),
+                "no unfinished file is left",
+                "ask for fewer --continuations or prompts at a time",
+            )
+        return output.status(status)
 
 
 def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
+    from leftovers import sweep_leftovers
+
+    for folder, pattern in itertools.product({path.parent for path in paths}, LEFTOVERS):
+        for left in sweep_leftovers(folder, pattern):
+            print(f"note: removed {left}, which a predict.py that was killed had left half-written", file=sys.stderr)
+    stop = Stop(signal.default_int_handler)  # an exception would end PyTorch's import with a core dump
+    try:
+        return roll_out(arguments, paths, stop)
+    finally:
+        stop.give_back()
+
+
+def roll_out(arguments: argparse.Namespace, paths: list[Path], stop: Stop) -> int:
+    """Write the files, until ``stop`` asks for an end; returns the exit status."""
     # One pool of threads, and one that does not spin while it waits: training runs beside this.
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
 
@@ -251,10 +260,10 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
     framing = read_metadata(arguments.metadata).config.featurizer
     if arguments.frames:
         check_length(f"--frames {arguments.frames}", arguments.frames / framing.frame_rate)
-    cancelled, stop = threading.Event(), Stop()  # an exception would end PyTorch's import with a core dump
+    cancelled = threading.Event()
     with ThreadPoolExecutor(1) as pool:  # scores are played in a process of their own meanwhile
         try:
-            loading = pool.submit(load_prompts, arguments, framing, lambda: stop.asked or cancelled.is_set())
+            loading = pool.submit(load_prompts, arguments, framing, lambda: stop.number or cancelled.is_set())
             import torch
 
             from audio_file import AudioFormat
@@ -269,7 +278,7 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         except BaseException:
             cancelled.set()  # the pool waits for what it began
             raise
-    if stop.asked:
+    if stop.number:
         raise KeyboardInterrupt
     for path, prompt in zip(arguments.prompts, prompts, strict=False):  # the typed one, behind them, has none
         for remark in prompt.remarks:
@@ -309,7 +318,7 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
         arguments.only_new,
         arguments.fade,
         loop=arguments.bars is not None and not arguments.fade,
-        stopped=lambda: stop.asked,
+        stopped=lambda: bool(stop.number),
         progress=frames_done,
         **sampling,
     )
@@ -332,9 +341,9 @@ def run(arguments: argparse.Namespace, paths: list[Path]) -> int:
             f"{one.take.path}: {one.n_samples / form.sample_rate:.1f} s, {one.n_new / form.sample_rate:.1f} s of them "
             f"new, by {origin}; {time.monotonic() - began:.1f} s"
         )
-    if stop.asked:
+    if stop.number:
         print("predict.py: interrupted; what was made until then is in these files", file=sys.stderr)
-    return 130 if stop.asked else 0
+    return 130 if stop.number else 0
 
 
 def check_length(option: str, seconds: float):

@@ -152,6 +152,10 @@ class RunLog:
         """Audio ``[n_samples]`` or ``[2, n_samples]`` (TensorBoard plays mono: mixed down) and its picture."""
         self._guard(self._preview, step, waveform, sample_rate, png)
 
+    def begin_anew(self):
+        """The folder was removed: TensorBoard's next event begins a file, and does not go into one without a name."""
+        self._guard(self.board.close)
+
     def close(self):
         """Flush what is pending."""
         self._guard(self.board.close)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import sys
 import time
@@ -14,30 +13,31 @@ from pathlib import Path
 import torch
 
 import provenance
-from audio_file import wav_bytes
 from checkpoint import (
-    load_run,
-    new_metadata,
+    NotFinite,
+    check_finite,
     previous_state,
-    read_metadata,
     save_state,
+    why_not_written,
     write_atomic,
     write_metadata,
 )
-from config import PRESETS, RunConfig, is_young, override
+from config import is_young
 from corpus import open_corpus
 from dataset import split, without
-from device import keep_freed_memory, n_usable_cores, other_load, select_device
-from errors import UserError, count, remedy
+from device import busy_hint, keep_freed_memory, n_usable_cores, select_device
+from errors import UserError, count, is_out_of_memory, remedy
 from pcm_store import Lost, Notices
-from predictor import Predictor, rejoin
+from predictor import Predictor
+from preview import make_preview
+from run_folder import REPORT, Hold, put_back
 from run_log import Progress, RunLog, duration
-from spectrogram import spectrogram_png
+from run_start import begin_or_resume
+from terminal import Stop
 from time_budget import TimeBudget
-from trainer import Abandoned, Trainer
+from trainer import Abandoned, Diverged, Trainer
 
 FIRST_SAVE = 20.0  # s in steps: early enough to be heard, late enough to be music
-PREVIEW_PROMPT, PREVIEW_LENGTH = 3.0, 6.0  # s
 
 
 class Session:
@@ -46,67 +46,30 @@ class Session:
     Args:
         arguments: of its command line.
         progress: where it says what it does.
+        hold: of the run, which is held anew where its folder is removed meanwhile.
 
     Raises:
         UserError: the run or its recordings cannot be used.
     """
 
-    def __init__(self, arguments, progress: Progress):
-        self.arguments, self.progress, self.budget = arguments, progress, TimeBudget()
+    def __init__(self, arguments, progress: Progress, hold: Hold | None = None):
+        self.arguments, self.progress, self.hold, self.budget = arguments, progress, hold, TimeBudget()
         with self.progress.task("starting"):
             self.threads = arguments.threads or n_usable_cores()
             torch.set_num_threads(self.threads)
             self.device = select_device(arguments.device)
             keep_freed_memory()
-        busy = self.device.type == "cpu" and not arguments.threads and other_load() > 0.7 * self.threads
-        if busy and self.threads > 1:
-            self.progress.say(
-                f"other programs are busy on these {self.threads} cores; where they stay, --threads "
-                f"{max(1, self.threads - round(other_load()))} may be several times faster"
-            )
-        self.stop_signal, self.slimmed, self.seconds_left, self.left_out = 0, False, 0.0, []
-        self.notice = Notices(self.progress.say)
-        path, state = arguments.metadata, None
-        if path.exists() and not arguments.force:
-            self.metadata, state = self.resume()
-        else:
-            preset = arguments.preset or "small"
-            orphan = path.parent / path.stem / "state.safetensors"
-            if orphan.exists() and not arguments.force:
-                raise UserError(f"{orphan}: a state without its metadata; restore {path}, or start anew with --force")
-            where = os.path.relpath(arguments.recordings.resolve(), path.parent.resolve())
-            self.metadata = new_metadata(
-                path, self.wanted_config(preset), preset=preset, recordings=where, include=arguments.include
-            )
+        if self.device.type == "cpu" and not arguments.threads and (hint := busy_hint(self.threads)):
+            self.progress.say(hint)
+        self.stop, self.slimmed, self.seconds_left, self.left_out = None, False, 0.0, []
+        self.stays, self.notice = "no state has been saved yet", Notices(self.progress.say)
+        self.metadata, state = begin_or_resume(arguments)
         self.prepare(state)
-
-    def wanted_config(self, preset: str) -> RunConfig:
-        """The preset with what the command line changes in it."""
-        seed = [] if self.arguments.seed is None else [f"training.seed={self.arguments.seed}"]
-        return override(PRESETS[preset], [*self.arguments.overrides, *seed])
-
-    def resume(self):
-        """The run that is there, if the command asks for the same one."""
-        arguments, path = self.arguments, self.arguments.metadata
-        metadata = read_metadata(path)
-        wanted = arguments.preset or metadata.preset
-        config = metadata.config
-        if arguments.overrides or arguments.seed is not None or wanted != metadata.preset:
-            config = self.wanted_config(wanted)
-        same_folder = metadata.resolve("recordings").resolve() == arguments.recordings.resolve()
-        if config != metadata.config or not same_folder or arguments.include != metadata.include:
-            raise UserError(f"{path}: holds a run with other recordings or settings; choose another name, or --force")
-        if not metadata.resolve("state").exists():  # stopped before its first save
-            return metadata, None
-        metadata, state = load_run(path)
-        if not Trainer.can_resume(state):
-            raise UserError(f"{path}: finished with --slim, it cannot go on; choose another name, or --force")
-        return metadata, state
 
     def prepare(self, state):
         """Corpus, split, trainer: everything up to the first step."""
         start, metadata = time.monotonic(), self.metadata
-        config, report_path = metadata.config, metadata.resolve("state").with_name("corpus.json")
+        config, report_path = metadata.config, metadata.resolve("state").with_name(REPORT)
         with self.progress.task("decoding"):
 
             def decoded(done, total, name):
@@ -129,7 +92,8 @@ class Session:
             say(line)
         training, self.held_out = split(corpus, config.training.hold_out)
         report = {"held_out": [s.recording.name for s in self.held_out], **corpus.report()}
-        write_atomic(report_path, (json.dumps(report, indent=1) + "\n").encode())
+        self.corpus_report = (json.dumps(report, indent=1) + "\n").encode()
+        write_atomic(report_path, self.corpus_report)
         decoding = time.monotonic() - start
         say(
             f"corpus: {count(len(corpus.recordings), 'recording')}, {corpus.seconds / 60:.1f} min; "
@@ -156,6 +120,7 @@ class Session:
             say(f"scaler and codebooks: {time.monotonic() - start:.1f} s")
         else:
             self.trainer.load_state(state)
+            self.stays = f"the state of step {self.trainer.step} stays"
             origin |= {"from_step": self.trainer.step}
             self.metadata = dataclasses.replace(metadata, sessions=provenance.added(metadata.sessions, origin))
             say(f"resumed at step {self.trainer.step}{provenance.differences(metadata.sessions, origin)}")
@@ -171,7 +136,12 @@ class Session:
         """As :meth:`trainer.Trainer.fit`, without what can be read no more."""
         while self.trainer.segments:
             with self.losing():
-                return self.trainer.fit(progress)
+                self.trainer.fit(progress)
+                try:
+                    return check_finite(self.trainer.state().tensors, {})
+                except NotFinite as error:
+                    mend = "leave out those whose samples are far beyond 1"
+                    raise UserError(f"{self.arguments.recordings}: {error} of them is not finite; {mend}") from None
         raise UserError(self.nothing_left())
 
     @contextlib.contextmanager
@@ -191,17 +161,26 @@ class Session:
     # -- training ----------------------------------------------------------------------------
 
     def train(self) -> int:
-        """Train until the budget is spent or a signal comes; returns the exit status."""
-        trainer = self.trainer
+        """Train until the budget is spent or a signal comes; returns the exit status.
 
-        def stop(number, frame):
-            self.stop_signal = number
-            for each in (signal.SIGINT, signal.SIGTERM):  # a second one is not waited for
-                signal.signal(each, signal.SIG_DFL)
-            if trainer.interruptible:  # a step may take many seconds
+        Raises:
+            UserError: training has diverged, or is out of memory, or the last state cannot be written.
+        """
+
+        def asked():
+            if self.trainer.interruptible:  # a step may take many seconds
                 raise Abandoned
 
-        old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.stop = Stop(signal.SIG_DFL, asked)
+        try:
+            self.take_steps()
+            return self.goodbye()
+        finally:
+            self.stop.give_back()
+
+    def take_steps(self):
+        """Step after step, saving every now and then and at the end."""
+        trainer = self.trainer
         self.seconds_before, self.steps_before = trainer.seconds, trainer.step
         self.told = contextlib.ExitStack()
         last_log, last_save = time.monotonic(), 0.0
@@ -215,7 +194,7 @@ class Session:
                 began, result = time.monotonic(), None
                 try:
                     with self.losing():
-                        result = trainer.train_step()
+                        result = self.take_step()
                 except Abandoned:
                     break
                 if result is None:
@@ -227,7 +206,8 @@ class Session:
                     result["loss"] = sum(losses) / len(losses)
                     self.log_step(result)
                     losses, last_log = [], time.monotonic()
-                if self.step_seconds - last_save >= next_save and not self.finished() and not self.stop_signal:
+                due = self.step_seconds - last_save >= next_save and not self.finished() and not self.stop_signal
+                if due and not trainer.skipped_in_row:  # what gives no usable loss must not replace what did
                     self.save(final=False)
                     last_save, next_save = self.step_seconds, self.budget.save_interval(self.arguments.save_every)
             if self.n_steps or self.arguments.slim or not self.metadata.resolve("state").exists():
@@ -236,11 +216,37 @@ class Session:
             self.told.close()
             self.progress.close()
             self.log.close()
-            for number, handler in old.items():
-                signal.signal(number, handler)
         if not trainer.segments:
             raise UserError(f"{self.nothing_left()}; step {trainer.step} is saved")
-        return self.goodbye()
+
+    def take_step(self) -> dict:
+        """One step of the trainer; what ends the training in it becomes a line."""
+        trainer, training, path = self.trainer, self.metadata.config.training, self.metadata.path
+        n_returns = trainer.n_returns
+        try:
+            result = trainer.train_step()
+        except Diverged as error:
+            less = f"--set training.learning_rate={training.learning_rate / 10:g}"
+            raise UserError(f"{path}: diverged: {error}; {self.stays}; start anew with {less} --force") from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            less = f"a smaller --preset or --set training.batch_size={max(1, training.batch_size // 2)}"
+            raise UserError(
+                f"{path}: out of memory in step {trainer.step + 1}; {self.stays}; end other programs and give the same "
+                f"command, or start anew with {less} --force"
+            ) from None
+        if trainer.n_returns > n_returns:
+            self.progress.say(
+                f"step {trainer.step}: no usable loss in {training.skips_in_row} steps; the weights go back to their "
+                f"average, and learn at {training.return_rate:g} of the rate from here on"
+            )
+        return result
+
+    @property
+    def stop_signal(self) -> int:
+        """The first signal that has asked for an end; 0 where none has."""
+        return self.stop.number if self.stop else 0
 
     @property
     def n_steps(self) -> int:
@@ -253,8 +259,10 @@ class Session:
         return self.trainer.seconds - self.seconds_before
 
     def finished(self) -> bool:
-        """Whether the run has what the command asks for."""
+        """Whether the run has what the command asks for. It does not end on a step without a usable loss."""
         arguments, trainer = self.arguments, self.trainer
+        if trainer.skipped_in_row:
+            return False
         if arguments.steps is not None:
             return trainer.step >= arguments.steps
         half_step = trainer.seconds / (2 * trainer.step) if trainer.step else 0.0
@@ -316,6 +324,10 @@ class Session:
         except Abandoned:
             why = "given up" if self.stop_signal else f"not done within {limit:.0f} s, left out"
             self.progress.say(f"{task}: {why}")
+        except (FloatingPointError, MemoryError, RuntimeError) as error:
+            if task == "saving" or not (isinstance(error, FloatingPointError) or is_out_of_memory(error)):
+                raise
+            self.progress.say(f"{task}: {'out of memory' if is_out_of_memory(error) else error}, left out")
         finally:
             self.budget.book(task, time.monotonic() - began, complete)
 
@@ -329,8 +341,8 @@ class Session:
         return limit
 
     def save(self, final: bool):
-        """State, and where the time allows it calibration, held-out loss and preview. A full disk costs this save, not
-        the run."""
+        """State, and where the time allows it calibration, held-out loss and preview. What cannot be written costs this
+        save, not the run."""
         left_out_before, self.left_out = self.left_out, []
         if limit := self.limit("calibrating", final):
             with self.beside("calibrating", limit) as watch:
@@ -338,15 +350,19 @@ class Session:
         slim = final and self.arguments.slim and self.finished()
         path = self.metadata.resolve("state")
         try:
+            if gone := put_back(self.hold, self.metadata, self.corpus_report):
+                self.log.begin_anew()
+                self.progress.say(f"{' and '.join(map(str, gone))}: removed or renamed meanwhile; written anew")
             with self.beside("saving"):
                 state = self.trainer.slim_state() if slim else self.trainer.state()
                 save_state(path, state.tensors, state.info)
-        except OSError as error:
-            line = f"{path}: not saved ({error.strerror}); the state before stays; {remedy(error)}"
+        except (OSError, NotFinite, MemoryError, RuntimeError) as error:
+            why, mend = why_not_written(error)
             if final:
-                raise UserError(line) from None
-            self.progress.say(line)
+                raise UserError(f"{path}: not saved ({why}); {self.stays}; {mend}") from None
+            self.progress.say(f"{path}: not saved ({why}); {self.stays}; the next save tries again; {mend}")
             return
+        self.stays = f"the state of step {state.info['step']} stays"
         if slim:
             previous_state(path).unlink(missing_ok=True)
             self.slimmed = True
@@ -365,33 +381,16 @@ class Session:
 
     def preview(self, state, watch):
         """A few seconds from a held-out recording on, as WAV and PNG beside the state."""
-        framing = self.metadata.config.featurizer
         segment = max(self.held_out or self.trainer.segments, key=lambda s: s.n_samples)
-        n_prompt = int(min(PREVIEW_PROMPT * framing.sample_rate, segment.n_samples))
-        waveform, _ = segment.read((segment.n_samples - n_prompt) // 3, n_prompt)
         predictor = Predictor.from_state(self.metadata.config, state, self.device)
-        prompt = predictor.match_level(torch.from_numpy(waveform).unsqueeze(0))
-        n_frames, n_made = int(PREVIEW_LENGTH * framing.frame_rate), 0
-
-        def stopped() -> bool:  # asked with each frame
-            nonlocal n_made
-            n_made += 1
-            watch(min(1.0, n_made / n_frames))
-            return False
-
-        # The preview draws from its own generator: the training's random states stay as they are.
-        blocks = predictor.stream(prompt, n_frames, stopped=stopped)
-        out = rejoin(prompt.to(self.device), blocks)[0].cpu().clamp(-1, 1)
-        young = " (young)" * is_young(predictor.step)
-        title = f"step {predictor.step}{young}: {segment.recording.name}"
-        png = spectrogram_png(out, framing, title, n_prompt / framing.sample_rate)
+        made = make_preview(predictor, segment, watch)
         stem = self.metadata.resolve("previews") / f"step-{predictor.step:07d}"
         try:
-            write_atomic(stem.with_suffix(".wav"), wav_bytes(out.numpy(), framing.sample_rate))
-            write_atomic(stem.with_suffix(".png"), png)
+            write_atomic(stem.with_suffix(".wav"), made.wav)
+            write_atomic(stem.with_suffix(".png"), made.png)
         except OSError as error:
             self.progress.say(f"{stem}: no preview ({error.strerror})")
-        self.log.preview(predictor.step, out, framing.sample_rate, png)
+        self.log.preview(predictor.step, made.waveform, predictor.config.featurizer.sample_rate, made.png)
 
     def goodbye(self) -> int:
         """What the session has done and where its time went, on stderr; returns the exit status."""

@@ -18,6 +18,7 @@ from audio_file import BLOCK, AudioFile, AudioFormat, comment
 from checkpoint import write_atomic
 from config import FeaturizerConfig
 from errors import UserError, remedy
+from leftovers import temporary_path
 from meter import Meter
 from phase import CROSSFADE
 from predictor import Predictor
@@ -144,6 +145,11 @@ def write_takes(
         tempos = [take.prompt.meter and take.prompt.meter.tempo for take in takes[::n_futures]]
         blocks = predictor.stream(prompts, n_frames, n_futures=n_futures, stopped=stopped, tempos=tempos, **sampling)
         for block in blocks:
+            if not block.isfinite().all():
+                raise UserError(
+                    f"{takes[0].path}: not written: the model of step {predictor.step} makes samples that are not "
+                    "finite; train anew with a smaller --set training.learning_rate"
+                )
             for i, (samples, skip) in enumerate(zip(block.cpu().numpy(), skipped or [0] * len(takes), strict=True)):
                 write(i, samples[..., skip:])
                 if sum(map(len, beginnings[i])) < JUDGED_SECONDS * framing.sample_rate:
@@ -178,7 +184,7 @@ def write_picture(written: Written, config: FeaturizerConfig, title: str):
 def write_flac(written: Written):
     """The samples of a WAV file of 16 or 24 bits as FLAC beside it, as :func:`write_takes` would have written them."""
     source, path = written.take.path, written.take.path.with_suffix(".flac")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with soundfile.SoundFile(os.fsencode(source)) as wav:
             keywords = {"format": "FLAC", "subtype": wav.subtype}

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import glob
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +13,9 @@ import regex
 
 from config import PRESETS
 from errors import UserError, exit_status, printable
+from leftovers import sweep_leftovers
+from run_folder import Hold
+from terminal import Output, interruptible
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -79,14 +81,19 @@ def default_metadata(recordings: Path) -> Path:
 
 
 def main(argv=None) -> int:
-    arguments = parse_arguments(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no decoding process behind
-    return exit_status("train.py", lambda: run(arguments), "before the first step: the same command begins again")
+    with Output("train.py") as output:
+        arguments = parse_arguments(argv)
+        with interruptible():  # leaves no decoding process behind
+            status = exit_status(
+                "train.py",
+                lambda: run(arguments),
+                "before the first step: the same command begins again",
+                "begin with less, e.g. a smaller --preset or --set training.batch_size=8",
+            )
+        return output.status(status)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from leftovers import sweep_leftovers
-
     metadata_path = arguments.metadata
     if metadata_path.suffix != ".json":
         raise UserError(f"{metadata_path}: a metadata file ends in .json; write --metadata metadata/NAME.json")
@@ -99,19 +106,28 @@ def run(arguments: argparse.Namespace) -> int:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_run(folder / "lock")
+        hold = Hold(folder / "lock")
     except OSError as error:
         remove_empty(made)
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --metadata") from None
-    with lock, no_traces(metadata_path, made):
-        sweep_leftovers(folder, held=True)
-        sweep_leftovers(metadata_path.parent, f"{glob.escape(metadata_path.name)}.*.tmp", held=True)
-        from run_log import Progress
+    with contextlib.closing(hold):
+        with no_traces(metadata_path, made):
+            session = begin(arguments, hold)
+        return session.train()
 
-        progress = Progress()
-        with progress.task("loading PyTorch"):
-            from session import Session
-        return Session(arguments, progress).train()
+
+def begin(arguments: argparse.Namespace, hold: Hold):
+    """The session, up to its first step, once the run is held."""
+    metadata_path, folder = arguments.metadata, hold.path.parent
+    for place in (folder, folder / "previews"):
+        sweep_leftovers(place, held=True)
+    sweep_leftovers(metadata_path.parent, f"{glob.escape(metadata_path.name)}.*.tmp", held=True)
+    from run_log import Progress
+
+    progress = Progress()
+    with progress.task("loading PyTorch"):
+        from session import Session
+    return Session(arguments, progress, hold)
 
 
 @contextlib.contextmanager
@@ -126,7 +142,7 @@ def no_traces(metadata_path: Path, made: list[Path]):
     before = set(parent.glob("pcm-*")) | (set() if folder in made else set(folder.glob("*")))
     try:
         yield
-    except (UserError, OSError, KeyboardInterrupt):
+    except (UserError, OSError, KeyboardInterrupt, MemoryError, RuntimeError):
         if not metadata_path.exists():
             for path in set(folder.glob("*")) - before:
                 if path.is_file():
@@ -145,24 +161,6 @@ def remove_empty(folders: list[Path]):
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def lock_run(path: Path):
-    """Hold the run for this process: two trainings of one run would overwrite each other."""
-    import fcntl
-    import time
-
-    for wait in (0.1, 0.2, 0.0):  # who looks whether the run is held (the studio) holds it for an instant
-        handle = open(path, "w")  # noqa: SIM115 - held as long as the run
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(
-                os.stat(path), os.fstat(handle.fileno())
-            ):  # a training that left no traces may have removed it
-                return handle
-        handle.close()
-        time.sleep(wait)
-    raise UserError(f"{path.parent}: another train.py is training this run; stop it first")
 
 
 if __name__ == "__main__":

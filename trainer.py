@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 
 import drift
 from calibration import calibrate
-from checkpoint import State
+from checkpoint import NotFinite, State
 from codec import fit_codec
 from config import RunConfig, to_dict
 from dataset import AudioDataset, Segment, spread_chunks, without
 from device import has_bf16_matrix_units, use_threads
+from errors import count
 from featurizer import Featurizer
 from model_definition import build_model
 from pcm_store import Recording
@@ -27,6 +29,10 @@ FIT_FRAMES = 64  # frames in each
 DECAY_PIECES, DECAY_SECONDS = 60, 10.0  # pieces that tell the corpus' room, and their length
 DRIFT_PIECES, DRIFT_PROMPT = 96, 3.0  # pieces, and seconds of each that count as its prompt
 QUIET = 0.03  # of the corpus' level: pieces below say nothing
+
+
+class Diverged(Exception):
+    """Training has come to nothing, and has gone back as often as it may; the message says how."""
 
 
 class Abandoned(Exception):
@@ -46,6 +52,8 @@ class Trainer:
     def __init__(self, config: RunConfig, segments: list[Segment], level: float, device: torch.device):
         self.config, self.segments, self.level, self.device = config, segments, level, device
         self.step, self.seconds, self.n_skipped = 0, 0.0, 0
+        self.skipped_in_row, self.n_returns = 0, 0
+        self.first_loss = None  # the first that was finite
         self.interruptible = False  # in the part of a step that can be undone
         self.decay = None  # dB/s, see voice.fastest
         self.dataset = AudioDataset(segments, config.featurizer, config.training, {} if config.model.pulse else None)
@@ -72,6 +80,9 @@ class Trainer:
 
         Args:
             progress: called with the share that is done.
+
+        Raises:
+            NotFinite: the recordings are beyond what float32 can square.
         """
         if hasattr(self.model, "codec"):
             with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
@@ -83,6 +94,8 @@ class Trainer:
         pieces = spread_chunks(self.segments, FIT_CHUNKS, n_samples, config.training.seed)
         featurizer = Featurizer(config.featurizer)
         chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
+        if not np.isfinite(chunks).all():
+            raise NotFinite("the log-magnitude")
         codec.cpu()
         rate, channels = config.featurizer.sample_rate, config.featurizer.channels
         fit_codec(codec, chunks, rate, config.training.seed, channels, lambda share: progress(0.1 + 0.7 * share))
@@ -139,11 +152,16 @@ class Trainer:
         """One step. Returns ``loss`` (nats per code, or squared error), ``losses`` of each book and of the detail,
         ``learning_rate`` and ``gradient_norm``.
 
-        While :attr:`interruptible`, the handler of a signal may raise: then the step has not been.
+        While :attr:`interruptible`, the handler of a signal may raise: then the step has not been. A step without a
+        usable loss is skipped: it changes neither weights nor average. Too many of them in a row, and the weights go
+        back to their average, see :class:`config.TrainingConfig`; :attr:`n_returns` tells how often they have.
+
+        Raises:
+            Diverged: they have gone back as often as they may. The weights are those that gave no usable loss.
         """
         config, carry, random = self.config.training, self.carry, self._random_states()
         self.model.train()
-        rate = config.learning_rate * self._schedule()
+        rate = config.learning_rate * config.return_rate**self.n_returns * self._schedule()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         try:
@@ -151,7 +169,7 @@ class Trainer:
             loss, losses = self._loss(self.dataset[self.step])
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-            finite = bool(torch.isfinite(norm))
+            usable = self._is_usable(loss.item(), norm.item())
             self.interruptible = False
         except BaseException:
             self.interruptible = False
@@ -159,15 +177,42 @@ class Trainer:
             self.carry = carry
             self._set_random_states(random)
             raise
-        if finite:
+        if usable:
+            self.skipped_in_row = 0
             self.optimizer.step()
+            self._update_average()
         else:  # one bad batch must not end a run of days
             self.n_skipped += 1
+            self.skipped_in_row += 1
             self.carry = None
         self.optimizer.zero_grad()
-        self._update_average()
         self.step += 1
+        if self.skipped_in_row >= config.skips_in_row:
+            self._go_back()
         return {"loss": loss.item(), "losses": losses.tolist(), "learning_rate": rate, "gradient_norm": norm.item()}
+
+    def _is_usable(self, loss: float, norm: float) -> bool:
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            return False
+        if self.first_loss is None:
+            self.first_loss = loss
+        return loss <= self.config.training.explosion * max(1.0, self.first_loss)
+
+    @torch.no_grad()
+    def _go_back(self):
+        """The weights become their average, which no skipped step has changed, and learn more slowly from now on.
+
+        What else is part of the run stays: the step, and with it the place in the data, and the optimizer's moments,
+        which are of clipped gradients. So a run that is interrupted in between goes on to the same bits.
+        """
+        finite = all(bool(x.isfinite().all()) for x in self.average.values())
+        if self.n_returns >= self.config.training.returns or not finite:
+            raise Diverged(
+                f"no usable loss in {self.skipped_in_row} steps up to step {self.step}, and "
+                f"{count(self.n_returns, 'return')} to good weights in vain"
+            )
+        self.model.load_state_dict(self.average, strict=False)
+        self.n_returns, self.skipped_in_row = self.n_returns + 1, 0
 
     def _loss(self, batch: dict):
         if batch["starts_episode"]:
@@ -297,6 +342,9 @@ class Trainer:
             "level": self.level,
             "decay": self.decay,
             "skipped": self.n_skipped,
+            "skipped_in_row": self.skipped_in_row,
+            "returns": self.n_returns,
+            "first_loss": self.first_loss,
             "config": to_dict(self.config),
         }
         return State(tensors, info)
@@ -343,4 +391,6 @@ class Trainer:
         self._set_random_states(state.tensors)
         self.step, self.seconds = state.info["step"], state.info["seconds"]
         self.level, self.n_skipped = state.info["level"], state.info["skipped"]
+        self.skipped_in_row, self.n_returns = state.info.get("skipped_in_row", 0), state.info.get("returns", 0)
+        self.first_loss = state.info.get("first_loss")
         self.decay = state.info.get("decay")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
 
 from errors import UserError, exit_status
+from terminal import Output, interruptible
 
 SECRET = "NEXTFRAME_AUTH"
 MIN_PASSWORD = 8  # characters
@@ -139,9 +139,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv=None) -> int:
-    arguments = parse_arguments(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return exit_status("studio", lambda: run(arguments), "nothing is left behind")
+    with Output("studio") as output:
+        arguments = parse_arguments(argv)
+        with interruptible():
+            status = exit_status("studio", lambda: run(arguments), "nothing is left behind")
+        return output.status(status)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 # What each module may import from the project; scripts are leaves.
 FLOORS = [
-    {"errors", "streams"},
+    {"errors", "streams", "terminal"},
     {"metrics", "meter", "voicing", "time_budget", "decoding", "provenance", "leftovers"},
     {"config", "sampling", "refiner", "drift", "riff", "transcription", "chords", "rhythm"},
     {"pcm_store", "featurizer", "device", "score"},
@@ -19,9 +19,10 @@ FLOORS = [
     {"rollout", "voice"},
     {"model_definition"},
     {"checkpoint"},
-    {"predictor", "run_log", "audio_file"},
+    {"predictor", "run_log", "audio_file", "run_folder"},
     {"calibration"},
-    {"trainer", "takes"},
+    {"trainer", "takes", "preview"},
+    {"run_start"},
     {"session"},
     {"train", "predict", "studio"},
 ]

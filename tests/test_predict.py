@@ -15,7 +15,7 @@ import soundfile
 
 from checkpoint import load_run, new_metadata, write_metadata
 from conftest import PROMPT, ROOT, assert_one_line, chord, run, start_training, tiny_config, wait_for
-from train import lock_run
+from run_folder import lock_run
 
 RATE = 8000
 NOTE = "<note><pitch><step>{}</step><octave>4</octave></pitch><duration>{}</duration><type>quarter</type></note>"

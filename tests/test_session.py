@@ -24,6 +24,7 @@ from conftest import assert_one_line, chord, run, start_training, tiny_arguments
 from dataset import split, spread_chunks
 from device import use_threads
 from predictor import Predictor
+from run_folder import lock_run
 from run_log import Progress, duration
 from time_budget import TimeBudget
 from trainer import Abandoned, Trainer
@@ -373,7 +374,7 @@ def test_the_commit_is_that_of_this_project(tmp_path, monkeypatch):
 def test_who_is_refused_a_held_run_removes_nothing_of_it(recordings, tmp_path):
     """Not even where that run has made nothing but its lock yet."""
     (tmp_path / "new" / "m").mkdir(parents=True)
-    handle = train_script.lock_run(tmp_path / "new" / "m" / "lock")
+    handle = lock_run(tmp_path / "new" / "m" / "lock")
     status, said = train_here(recordings, tmp_path / "new" / "m.json", "--steps", 1)
     assert status == 1 and "another train.py" in said
     assert [path.name for path in (tmp_path / "new").rglob("*")] == ["m", "lock"]

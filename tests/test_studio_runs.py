@@ -12,8 +12,8 @@ import pytest
 from checkpoint import load_state, previous_state, read_metadata, summarize_state
 from conftest import ROOT
 from errors import UserError
+from run_folder import lock_run
 from studio.runs import Log, Runs, is_held, preview_file, thin
-from train import lock_run
 
 
 @pytest.fixture

@@ -522,7 +522,7 @@ def test_the_original_design_reads_its_own_output():
 
 def test_a_run_is_held_by_one_training(tmp_path):
     """While it is held, another training is refused in one line; afterwards it is free."""
-    from train import lock_run
+    from run_folder import lock_run
 
     with lock_run(tmp_path / "lock"), pytest.raises(UserError, match="another train"):
         lock_run(tmp_path / "lock")
