@@ -70,11 +70,11 @@ def train_here(recordings, metadata, *arguments) -> int:
 
 def test_previews_do_not_change_the_training(recordings, tmp_path, monkeypatch):
     """With calibration, held-out loss and preview at each step, and with one at the end: the same weights."""
-    assert train_here(recordings, tmp_path / "once.json", "--steps", 12) == 0
+    assert train_here(recordings, tmp_path / "once.json", "--steps", 5) == 0
     monkeypatch.setattr(time_budget, "EARLY_STEPS", 0)
     monkeypatch.setattr(time_budget, "SHARE", 1e6)
-    assert train_here(recordings, tmp_path / "m.json", "--steps", 12, "--save-every", 0.001) == 0
-    assert len(list((tmp_path / "m" / "previews").glob("*.wav"))) == 12
+    assert train_here(recordings, tmp_path / "m.json", "--steps", 5, "--save-every", 0.001) == 0
+    assert len(list((tmp_path / "m" / "previews").glob("*.wav"))) == 5
     one, other = weights(tmp_path / "once.json"), weights(tmp_path / "m.json")
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
