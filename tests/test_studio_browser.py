@@ -13,7 +13,9 @@ from conftest import PROMPT, ROOT, run, running_studio, start_training, wait_for
 pytest.importorskip("gradio", reason="Gradio is not installed (requirements-studio.txt)")
 httpx = pytest.importorskip("httpx")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-browser.txt)")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The shell has no window, and takes half of the time.
+BROWSERS = "chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser is installed (apt-get install chromium)")
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SLOW = 120_000  # ms: other programs may take both cores
