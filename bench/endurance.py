@@ -1,8 +1,9 @@
 """Hours of training beside a studio with a visitor a minute: memory, open files and disk, hour by hour.
 
 Each visitor looks at the runs and asks for a continuation, by turns by the model that is being trained and by the
-shipped one. A figure of the last hour that is above that of the first by more than a tenth (disk: of what a run is
-meant to keep, i.e. without its logs and previews) makes the status 1, and so does a visitor who is refused.
+shipped one. A figure of the last hour that is above that of the second by more than a tenth (disk: of what a run is
+meant to keep, i.e. without its logs and previews) makes the status 1, and so does a visitor who is refused. In less
+than an hour nothing is compared.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def main() -> int:
     parser.add_argument("--samples", type=Path, metavar="FILE", help="a CSV file of each minute's figures")
     add_overrides(parser)
     arguments = parser.parse_args()
-    rows, refused, begin = [], [], time.monotonic()
+    rows, refused = [], []
     with tempfile.TemporaryDirectory() as home:
         metadata, scratch = Path(home) / "metadata", Path(home) / "scratch"
         scratch.mkdir()
@@ -77,8 +78,8 @@ def main() -> int:
         try:
             wait_until((metadata / "long" / "state.safetensors").exists, 3600)
             with studio(metadata, log, TMPDIR=str(scratch)) as (address, server):
-                visitor = 0
-                while time.monotonic() - begin < 3600 * arguments.hours:
+                visitor, begin = 0, time.monotonic()
+                while not rows or time.monotonic() - begin < 3600 * arguments.hours:
                     due = time.monotonic() + arguments.every
                     asked, model = time.monotonic(), ("long", "chorales")[visitor % 2]
                     answer = visit(address, model, visitor, Path(home) / "visitor")
@@ -111,10 +112,11 @@ def main() -> int:
         for (i, part), figures in zip(hours.items(), medians, strict=True)
     ]
     table(shown, ("until", "visitors", *FIGURES))
+    settled = medians[1:] if arguments.hours >= 1 else []  # caches fill, and previous states come, in the first
     grown = [
         name
-        for name, first, last in zip(FIGURES, medians[1 if len(medians) > 2 else 0], medians[-1], strict=True)
-        if name not in ("logs_mb", "seconds") and last > 1.1 * first
+        for i, name in enumerate(FIGURES)
+        if settled and name not in ("logs_mb", "seconds") and settled[-1][i] > 1.1 * settled[0][i]
     ]
     print(f"refused: {len(refused)}; grown by more than a tenth after the first of these times: {grown or 'nothing'}")
     return 1 if refused or grown else 0

@@ -132,7 +132,7 @@ def test_continue(browser, address, folder, tmp_path, size):
         press_continue(page, model="chorales")
         page.wait_for_selector("#continue-status progress")
         wait_until_it_plays(page, "#continue-player")
-        assert page.evaluate(LOUDNESS, "#continue-player") > 1e-3
+        wait_for(lambda: page.evaluate(LOUDNESS, "#continue-player") > 1e-3)
         page.wait_for_selector("#continue-player a")
         assert page.is_visible("#continue-player canvas") and page.is_visible("#continue-player img")
         page.wait_for_function("document.querySelector('#continue-player img').naturalWidth > 500")
@@ -266,7 +266,7 @@ def test_an_example_sounds_with_one_click(browser, address):
             newest = page.evaluate(NEWEST)
             wait_for(lambda newest=newest: (playing(page, "#continue-player") or {"id": ""})["id"] == newest)
             wait_until_it_plays(page, "#continue-player")
-            assert page.evaluate(LOUDNESS, "#continue-player") > 1e-3
+            wait_for(lambda: page.evaluate(LOUDNESS, "#continue-player") > 1e-3)
             label = page.locator("#continue-player .player-tracks label").first.inner_text()
             assert label.startswith(f"{name} (chorales, step ")
             page.get_by_text(" s in ").wait_for()
