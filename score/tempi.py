@@ -28,20 +28,39 @@ HIDDEN, RELATIVE = "hidden", "relative"  # names of a tempo: without anything to
 _UNITS = {"1024th": 256, "512th": 128, "256th": 64, "128th": 32, "64th": 16, "32nd": 8, "16th": 4, "eighth": 2}
 UNITS = {kind: Fraction(1, n) for kind, n in _UNITS.items()}  # quarters
 UNITS |= {kind: Fraction(4 << k, 4) for k, kind in enumerate(("quarter", "half", "whole", "breve", "long", "maxima"))}
-_NUMBER = r"(\d+(?:[.,]\d+)?|[.,]\d+)"
+_NUMBER = r"(\d+(?:[.,]\d+)?|(?<!\p{L})[.,]\d+)"
+# How a note is written in text, and its length in quarters: in Unicode, also as a head with a stem (and a flag); in
+# SMuFL, whose two ranges begin with two breves and then have stems up and down; in the letters that the fonts Maestro
+# (Finale) and Opus (Sibelius) draw as notes; and by its name.
 _SYMBOLS = {"\u2669": 1, "\u266a": Fraction(1, 2), "\U0001d15d": 4, "\U0001d15e": 2, "\U0001d15f": 1}
 _SYMBOLS |= {"\U0001d160": Fraction(1, 2), "\U0001d161": Fraction(1, 4)}
-_IN_TEXT = regex.compile(rf"([{''.join(_SYMBOLS)}])\s*(\.?)\s*=\s*(?:c(?:a|irca)?\b\.?\s*|~\s*)?{_NUMBER}")
-_FIRST = regex.compile(
-    r"^\W*(a )?tempo (i|1|1\s?[o\u00ba\u00b0]|i\s?[o\u00ba\u00b0]|1mo|imo|primo|iniziale|di prima|come prima)(?!\w)|"
-    r"^\W*(tempo )?come prima\b|^\W*come al principio\b|^\W*(1\s?[o\u00ba\u00b0]|i[o\u00ba\u00b0]?|primo) tempo\b|"
-    r"^\W*(premier|1\s?er) mouv|^\W*mouv\w*\.? (du d\u00e9but|initial)|^\W*erstes (zeitma|tempo)|"
-    r"^\W*wie (am )?anfangs?\b",
+_SYMBOLS |= {"\U0001d157\U0001d165": 2, "\U0001d158\U0001d165": 1, "\U0001d158\U0001d165\U0001d16e": Fraction(1, 2)}
+_SMUFL = (8, 8, 4, 2, 2, 1, 1, Fraction(1, 2), Fraction(1, 2), Fraction(1, 4), Fraction(1, 4))
+_SYMBOLS |= {chr(first + k): length for first in (0xE1D0, 0xECA0) for k, length in enumerate(_SMUFL)}
+_LETTERS = {"w": 4, "h": 2, "q": 1, "e": Fraction(1, 2), "x": Fraction(1, 4)}
+_NAMES = {"whole": 4, "half": 2, "quarter": 1, "eighth": Fraction(1, 2), "sixteenth": Fraction(1, 4)}
+_NAMES |= {"semibreve": 4, "minim": 2, "crotchet": 1, "quaver": Fraction(1, 2), "semiquaver": Fraction(1, 4)}
+_NAMES |= {"ganze": 4, "halbe": 2, "viertel": 1, "achtel": Fraction(1, 2)}
+_NOTES = _SYMBOLS | _LETTERS | _NAMES
+_IN_TEXT = regex.compile(
+    rf"(?P<note>{'|'.join(sorted(_SYMBOLS, key=len, reverse=True))}|(?<!\w)(?P<dotted>dotted[\s-]+)?"
+    rf"(?:{'|'.join([*_LETTERS, *_NAMES])})(?![^\W\d_]))(?:[\s-]+note)?\s*(?P<dot>[.\ue1e7\uecb7\U0001d16d]?)"
+    rf"\s*=\s*(?:c(?:a|irca)?\b\.?\s*|[~\u2248]\s*)?(?P<number>{_NUMBER})",
     regex.IGNORECASE,
 )
+_CLAUSE = r"(?:^|[,;:\u2013\u2014-])\W*"  # where an instruction among words may begin
+_FIRST = regex.compile(
+    r"^\W*(a )?tempo (i|1|1\s?[o\u00ba\u00b0]|i\s?[o\u00ba\u00b0]|1mo|imo|1\s?er|primo|(di )?prima|iniziale|inicial|"
+    r"initial|originale?|(del|al) (comienzo|principio|inizio)|come prima|wie (zu|am) (anfang|beginn))(?!\w)|"
+    r"^\W*(tempo )?come prima\b|^\W*come al principio\b|^\W*(1\s?[o\u00ba\u00b0]|i[o\u00ba\u00b0]?|primo) tempo\b|"
+    r"^\W*(premier|1\s?er) mouv|^\W*mouv\w*\.? (du d\u00e9but|initial)|^\W*erstes (zeitma|tempo)|"
+    r"^\W*wie (am |zu )?(anfangs?|beginn)\b|^\W*(original|first|initial|opening) tempo\b",
+    regex.IGNORECASE,
+)
+_AGAIN = r"((sempre|subito|poi|di nuovo|nuovamente|again|back|wieder) )?"
 _BACK = regex.compile(
-    r"^\W*((a|in|al|im) tempo\b(?! d[ie]\b)|(lo |l.\s?)i?stesso (tempo|movimento)\b|tempo\W*$|im zeitma|au mouv)"
-    r"|^\W*l.?istesso (tempo|movimento)\b|^\W*(medesimo|stesso) (tempo|movimento)\b",
+    rf"{_CLAUSE}{_AGAIN}((a|in|al|im|to) (tempo|tpo)\b(?! (d[ie]|rubato)\b)|(lo |l.\s?)?i?stesso (tempo|movimento)\b|"
+    r"im zeitma)|^\W*(tempo\W*$|au mouv)|^\W*(medesimo|stesso) (tempo|movimento)\b",
     regex.IGNORECASE,
 )
 _PASSING = regex.compile(
@@ -100,8 +119,9 @@ def words_tempo(text: str, left_out: LeftOut) -> float | str | None:
     """What words alone say: quarters a minute, ``FIRST``, ``BACK`` or nothing."""
     written = _IN_TEXT.search(text)
     if written:
-        unit = Fraction(_SYMBOLS[written[1]]) * (Fraction(3, 2) if written[2] else 1)
-        return tempo_of(written[3], left_out, unit)
+        name = regex.split(r"[\s-]", written["note"].lower())[-1]
+        dotted = bool(written["dot"] or written["dotted"])
+        return tempo_of(written["number"], left_out, _NOTES[name] * Fraction(3 if dotted else 2, 2))
     if _FIRST.search(text):
         return FIRST
     if _BACK.search(text):

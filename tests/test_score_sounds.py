@@ -442,6 +442,7 @@ def container(*paths: str, kinds=()) -> str:
 
 MXL = "application/vnd.recordare.musicxml+xml"
 BOTH = {"a.xml": OTHER, "score.xml": WANTED}
+IN_FOLDER = {f"in/{name}": content for name, content in BOTH.items()}
 CONTAINERS = {
     "dot and slash": (container("./score.xml"), BOTH),
     "slash": (container("/score.xml"), BOTH),
@@ -455,6 +456,9 @@ CONTAINERS = {
     "percent signs in the name": (container("100%25.xml"), {"a.xml": OTHER, "100%25.xml": WANTED}),
     "an ampersand": (container("a&amp;b.xml"), {"a.xml": OTHER, "a&b.xml": WANTED}),
     "umlauts": (container("M\u00fcller.xml"), {"a.xml": OTHER, "M\u00fcller.xml": WANTED}),
+    "umlauts that macOS took apart": (container("M\u00fcller.xml"), {"a.xml": OTHER, "Mu\u0308ller.xml": WANTED}),
+    "a folder that was packed": (None, {"in/META-INF/container.xml": container("score.xml").encode(), **IN_FOLDER}),
+    "a folder of the container only": (container("in/score.xml"), BOTH),
     "no suffix": (container("score"), {"a.xml": OTHER, "score": WANTED}),
     "the first of several": (container("score.xml", "a.xml", kinds=[MXL, MXL]), BOTH),
     "a picture stands first": (
@@ -484,6 +488,13 @@ def test_containers(case):
     """The score that the container names is played: C4, not D4."""
     inside, members = CONTAINERS[case]
     assert heard(archive(inside, members)) == "C4 0-4"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "cp437"])
+def test_names_whose_encoding_an_archive_does_not_tell(encoding):
+    name = "M\u00fcller.xml".encode(encoding)
+    blob = archive(container("M\u00fcller.xml"), {"a.xml": OTHER, "x" * len(name): WANTED})
+    assert heard(blob.replace(b"x" * len(name), name)) == "C4 0-4"
 
 
 def test_containers_under_other_names(tmp_path):
