@@ -131,7 +131,7 @@ def _spellings(info: zipfile.ZipInfo) -> list[str]:
     out = [info.filename]
     if not info.flag_bits & _UTF8:
         raw = info.filename.encode("cp437", "replace")  # as zipfile has read it
-        out += [raw.decode(encoding, "replace") for encoding in ("utf-8", "cp1252")]
+        out += [raw.decode(encoding, "replace") for encoding in ("utf-8", "cp1252", "cp932", "gb18030")]
     return [_path(path) for path in out]
 
 

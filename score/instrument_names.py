@@ -30,13 +30,14 @@ _PITCHED = {
     4: "electric piano|e piano|e klavier|rhodes|fender rhodes|wurlitzer|piano électrique|piano elettrico",
     6: "harpsichord|cembalo|clavecin|clavicembalo|spinet",
     7: "clavinet|clavichord",
+    9: "glockenspiel|crotales|lyra|bell lyre",
     12: "mallet|mallet percussion|tuned percussion|pitched percussion|stabspiele",
     14: "chimes|tubular bells|röhrenglocken|glocken|campane|cloches|campanas",
     15: "dulcimer|hackbrett|cimbalom|zither",
     16: "hammond|hammond organ|electric organ|e orgel",
     19: "organ|orgel|kirchenorgel|orgue|organo|órgano",
     20: "harmonium|reed organ|pump organ",
-    21: "accordion|akkordeon|fisarmonica|concertina",
+    21: "accordion|steirische harmonika|akkordeon|fisarmonica|concertina",
     22: "harmonica|mundharmonika|blues harp|mouth organ|melodica|melodika",
     23: "bandoneon",
     24: "guitar|gitarre|guitare|chitarra|guitarra|nylon guitar|classical guitar|lute|laute|ukulele|uke|cavaquinho",
@@ -49,8 +50,9 @@ _PITCHED = {
     29: "overdriven guitar|overdrive guitar",
     30: "distortion guitar|distorted guitar",
     32: "acoustic bass|upright bass|guitarron",
-    33: "bass guitar|electric bass|electric bass guitar|e bass|bassgitarre|elektrobass|guitare basse|basse électrique|"
-        "basso elettrico|b guitar|chitarra basso|bajo eléctrico|guitarra bajo|finger bass|fingered bass",
+    33: "bass guitar|fender bass|electric bass|electric bass guitar|e bass|bassgitarre|elektrobass|guitare basse|"
+        "basse électrique|basso elettrico|b guitar|chitarra basso|bajo eléctrico|guitarra bajo|finger bass|"
+        "fingered bass",
     34: "pick bass|picked bass",
     35: "fretless bass|fretless electric bass",
     36: "slap bass",
@@ -63,26 +65,29 @@ _PITCHED = {
     48: "strings|string ensemble|string orchestra|string section|string quartet|streicher|archi|cordes|cuerdas",
     50: "synth strings|synthesizer strings|string synth",
     CHOIR: "voice|voices|vocal|vocals|lead vocal|backing vocals|singer|vox|gesang|stimme|singstimme|canto|chant|voix|"
-        "voz|voce|choir|chorus|chor|männerchor|frauenchor|kinderchor|choeur|chœur|coro|soprano|sopran|soprane|soprani|tenori|contralti|mezzo|"
-        "mezzo soprano|tenor|tenore|ténor|countertenor|cantus|superius|discantus|altus|bassus|quintus|women|men|"
-        "frauen|männer|satb|ssaa|ttbb",
+        "voz|voce|choir|chorus|chor|männerchor|frauenchor|kinderchor|choeur|chœur|coro|soprano|sopran|soprane|soprani|"
+        "tenori|contralti|mezzo|mezzo soprano|tenor|tenore|ténor|countertenor|cantus|superius|discantus|altus|bassus|"
+        "quintus|women|men|frauen|männer|satb|ssaa|ttbb",
     54: "synth voice|synth vocals",
-    56: "trumpet|trompete|trompette|tromba|trompeta|cornet|kornett|cornetto|flugelhorn|flügelhorn|flicorno|bugle",
+    56: "trumpet|fliscorno|flygelhorn|trompete|trompette|tromba|trompeta|cornet|kornett|cornetto|flugelhorn|"
+        "flügelhorn|flicorno|bugle",
     57: "trombone|posaune|bass trombone|sackbut",
-    58: "tuba|euphonium|euphonium tc|baritone horn|baritone tc|baritone bc|baritonhorn|tenorhorn|sousaphone|ophicleide",
+    58: "tuba|eb bass|bb bass|bombardino|bombardon|euphonium|euphonium tc|baritone horn|baritone tc|baritone bc|"
+        "baritonhorn|tenorhorn|sousaphone|ophicleide",
     59: "muted trumpet",
     60: "horn|french horn|waldhorn|corno|cor|trompa|alto horn|althorn|tenor horn|mellophone|wagner tuba|alphorn|"
         "corno francese|cor d harmonie",
     61: "brass|brass section|brass ensemble|horn section|blechbläser|ottoni|cuivres",
     62: "synth brass",
-    64: "soprano sax|soprano saxophone|sopransaxophon|sopransaxofon",
-    65: "sax|saxophone|saxophon|alto sax|alto saxophone|altsaxophon|saxophone alto|sax alto|sassofono contralto",
-    66: "tenor sax|tenor saxophone|tenorsaxophon|saxophone ténor|sax tenore|sax tenor",
-    67: "baritone sax|baritone saxophone|baritonsaxophon|saxophone baryton|sax baritono|bass sax|"
-        "bass saxophone",
+    64: "soprano sax|sopransax|saxofón soprano|soprano saxophone|sopransaxophon|sopransaxofon",
+    65: "sax|altsax|saxofón|saxofón alto|saxophone|saxophon|alto sax|alto saxophone|altsaxophon|saxophone alto|"
+        "sax alto|sassofono contralto",
+    66: "tenor sax|tenorsax|saxofón tenor|tenor saxophone|tenorsaxophon|saxophone ténor|sax tenore|sax tenor",
+    67: "baritone sax|barisax|baritonsax|saxofón barítono|baritone saxophone|baritonsaxophon|saxophone baryton|"
+        "sax baritono|bass sax|bass saxophone",
     69: "english horn|englischhorn|cor anglais|corno inglese|corno inglés",
-    70: "bassoon|fagott|basson|fagotto|fagot|contrabassoon|kontrafagott|double bassoon",
-    71: "clarinet|klarinette|clarinette|clarinetto|bass clarinet|basset horn|bassetthorn|alto clarinet",
+    70: "bassoon|fagote|fagott|basson|fagotto|fagot|contrabassoon|kontrafagott|double bassoon",
+    71: "clarinet|klarinet|klarinette|clarinette|clarinetto|bass clarinet|basset horn|bassetthorn|alto clarinet",
     72: "piccolo|piccolo flute|flautino|ottavino|fife|pikkoloflöte|piccoloflöte",
     73: "flute|flöte|flute traversiere|querflöte|flauto|flûte|flauta|alto flute|altflöte|bass flute|bassflöte",
     74: "recorder|blockflöte|flauto dolce|flûte à bec|flauta dulce|soprano recorder|alto recorder|tenor recorder|"
@@ -100,10 +105,10 @@ _PITCHED = {
 # By General MIDI's key for the drum.
 _DRUMS = {
     31: "sticks|drum sticks",
-    36: "bass drum|kick|kick drum|grosse trommel|gran cassa|grancassa|cassa|grosse caisse|bombo",
+    36: "bass drum|b d|gr trommel|bumbo|kick|kick drum|grosse trommel|gran cassa|grancassa|cassa|grosse caisse|bombo",
     37: "rim shot|rimshot|cross stick|rim click",
-    38: "snare|snare drum|side drum|field drum|military drum|kleine trommel|caisse claire|tamburo|tamburo militare|"
-        "rullante|caja|redoblante|tambour",
+    38: "snare|s d|kl trommel|caixa|tambor|snare drum|side drum|field drum|military drum|kleine trommel|caisse claire|"
+        "tamburo|tamburo militare|rullante|caja|redoblante|tambour",
     39: "hand clap|handclap|clap|finger snap|snap|whip|slapstick|peitsche|frusta|fouet|palmas",
     42: "hi hat|hihat|closed hihat|hi hat closed",
     43: "floor tom",
@@ -111,8 +116,8 @@ _DRUMS = {
     45: "tom|tom tom|tenor drum|rührtrommel|caisse roulante",
     46: "open hihat|hi hat open",
     47: "mid tom|middle tom",
-    49: "cymbal|crash|crash cymbal|suspended cymbal|clash cymbal|hand cymbal|becken|piatti|piatto|cymbale|platillos|"
-        "platos",
+    49: "cymbal|pratos|crash|crash cymbal|suspended cymbal|clash cymbal|hand cymbal|becken|piatti|piatto|cymbale|"
+        "platillos|platos",
     50: "hi tom",
     51: "ride|ride cymbal",
     52: "china|china cymbal|gong|tam tam|tamtam",
@@ -133,6 +138,7 @@ _DRUMS = {
     84: "bell tree|wind chimes|mark tree|bar chimes|windspiel",
     85: "castanets|kastagnetten|castagnettes|nacchere|castañuelas",
 }  # fmt: skip
+_KIT: Known = (0, True, None)
 # Several drums, or one that General MIDI has not: by their places on the stave.
 _KITS = (
     "drum|drums|drumset|drum set|drumkit|drum kit|drumline|percussion|perc|schlagzeug|schlagwerk|trommel|trommeln|"
@@ -152,17 +158,20 @@ def by_name(name: str) -> Known | None:
     if whole is not None:
         return whole
     pieces = [part for piece in pieces for part in regex.split(r"[()\[\]]", piece)]
-    return next((found for piece in pieces if (found := _in(_words(piece))) is not None), None)
+    found = [known for piece in pieces if (known := _in(_words(piece))) is not None]
+    if found and found[0] == _KIT and len(found) == 2 and found[1][1]:
+        return found[1]  # "Percussion 1 (Snare)"
+    return found[0] if found else None
 
 
 def _in(words: list[str]) -> Known | None:
     """What these words name: a run of them, the end of one, or an abbreviation among them."""
     names, short = _names(), _abbreviations()
     runs = [words[k : k + n] for n in range(min(_MAX_WORDS, len(words)), 0, -1) for k in range(len(words) - n, -1, -1)]
-    for run in runs:
-        found = names.get(" ".join(run)) or (short.get(" ".join(run)) if len(run) > 1 else None)
-        if found is not None:
-            return found
+    found = [names.get(" ".join(run)) or (short.get(" ".join(run)) if len(run) > 1 else None) for run in runs]
+    found = [known for known in found if known is not None]
+    if found:  # "Saxophone tenor" does not sing
+        return next((known for known in found if known[0] != CHOIR), found[0])
     ends = (word[k:] for word in reversed(words) for k in range(1, len(word) - _MIN_COMPOUND + 1))
     found = next((names[end] for end in ends if end in names), None)
     return found or next((short[word] for word in reversed(words) if word in short), None)
@@ -192,7 +201,7 @@ def _names() -> dict[str, Known]:
         out |= _spelled(names, (program, False, None))
     for key, names in _DRUMS.items():
         out |= _spelled(names, (0, True, key))
-    return out | _spelled(_KITS, (0, True, None))
+    return out | _spelled(_KITS, _KIT)
 
 
 def _spelled(names: str, known: Known) -> dict[str, Known]:

@@ -356,15 +356,15 @@ NAMES = {
     43: "Double Bass|Kontrabass|String Bass|Contrabbassi",
     52: "Vocals|Gesang|Soprano|Chor|Men|Sop.",
     56: "Cornet|Flugelhorn|Bb Piccolo Trumpet|Tr. in B|Trompeten",
-    58: "Euphonium|Baritone Horn|Euphonium T.C.",
+    58: "Eb Bass|Euphonium|Baritone Horn|Euphonium T.C.",
     60: "Horn in F|Corno|Waldhorn|Hrn.",
     65: "Alto Sax|Altsaxophon 2|A. Sax.",
-    66: "Tenor Sax|T. Sax.|Ten. Sax",
+    66: "Saxofón tenor|Tenor Sax|T. Sax.|Ten. Sax",
     67: "Bari Sax|Baritone Saxophone",
     73: "Flute/Piccolo|Flöte|FLUTES|Fl. 1, 2",
     74: "Altblockflöte|Tenor Recorder",
-    "#36": "Große Trommel|Gran Cassa|Concert Bass Drum|Bass Drum & Cymbals",
-    "#38": "Side Drum|Caisse claire|Snare Drum 2",
+    "#36": "Große Trommel|B.D.|Gran Cassa|Concert Bass Drum|Bass Drum & Cymbals",
+    "#38": "Perc. 1 (Snare)|Kl. Trommel|Side Drum|Caisse claire|Snare Drum 2",
     "#49": "Cymbals|Becken|Suspended Cymbal|Piatti",
     "#52": "Tam-tam",
     "#73": "Güiro",
@@ -413,6 +413,16 @@ def test_a_change_to_drums_and_the_place_for_them():
         '<instrument-change id="P1-I1"><instrument-sound>drum.snare-drum</instrument-sound></instrument-change>'
     )
     assert heard(score([ONE + note("C5", 4), snare + note("x:E4", 4)], headers=[head])) == "C5 0-4, #38 4-8"
+
+
+def test_a_change_to_another_drum():
+    """From the tambourine to the triangle, each by its key, which counts from 1."""
+    head = header(
+        "Percussion", ("P1-I1", "Tambourine", "<midi-channel>10</midi-channel><midi-unpitched>55</midi-unpitched>")
+    )
+    triangle = change('<midi-instrument id="P1-I1"><midi-unpitched>82</midi-unpitched></midi-instrument>')
+    hit = note("o:E4", 4, more=by("P1-I1"))
+    assert heard(score([ONE + hit, triangle + hit], headers=[head])) == "#54 0-4, #81 4-8"
 
 
 def test_volume_and_pan_change():

@@ -152,7 +152,8 @@ TEMPO_I = (
 )
 CHANGES = (
     "rit.|Rit.|ritard.|ritardando|rall.|rallentando|accel.|accelerando|poco rit.|molto rall.|string.|allarg.|riten.|"
-    "poco a poco accel."
+    "poco a poco accel.|rallentare|ralentissez|en retenant|\u00e9largir|en animant|etwas zur\u00fcckhalten|"
+    "breiter werden|dr\u00e4ngend|beschleunigen|slow down|slowing|dim. e rall.|rit. - - -"
 )
 
 
@@ -211,6 +212,18 @@ def test_a_tempo_after_another_tempo():
     assert tempi(
         "", words("rit.", sound=tempo("40")), words("a tempo"), words("rit.", sound=tempo("30")), words("a tempo")
     ) == [60, 40, 60, 30, 60]
+
+
+@pytest.mark.parametrize(
+    "text", ["senza rit.", "non ritardando", "ohne Zur\u00fcckhaltung", "without slowing", "Adagio"]
+)
+def test_words_that_are_no_change(text):
+    assert tempi("", words(text, sound=tempo("40")), words("a tempo")) == [60, 40, 40]
+
+
+@pytest.mark.parametrize("text", ["pi\u00f9 lento", "poco meno", "breiter", "Ruhiger", "moins vite", "slower"])
+def test_a_tempo_beside_the_one_before(text):
+    assert tempi("", words(text, sound=tempo("40")), words("a tempo")) == [60, 40, 60]
 
 
 def test_free_tempo():
