@@ -110,7 +110,7 @@ def _path(name: str) -> str:
 
 
 def _is_container(path: str) -> bool:
-    """In whichever folder and case, but for the copies that macOS adds."""
+    """Whether a path is a container's, in any folder and in any case; the copies that macOS adds are none."""
     return f"/{path}".casefold().endswith(f"/{_CONTAINER}".casefold()) and not path.startswith("__MACOSX")
 
 
@@ -127,7 +127,7 @@ def _member(infos: list[zipfile.ZipInfo], folder: str, path: str) -> str | None:
 
 
 def _spellings(info: zipfile.ZipInfo) -> list[str]:
-    """The path of a member; where the archive does not say that it is UTF-8, also as other programs mean it."""
+    """The path of a member; where the archive does not say that its name is UTF-8, in other encodings too."""
     out = [info.filename]
     if not info.flag_bits & _UTF8:
         raw = info.filename.encode("cp437", "replace")  # as zipfile has read it
@@ -149,7 +149,7 @@ def _in_any_folder(path: str) -> str:
 
 
 def _rootfiles(blob: bytes) -> list[str]:
-    """The paths of scores that a container names; of one that is no XML, what looks like one."""
+    """The paths of scores that a container names; where it is not XML, whatever looks like such a path."""
     try:
         roots = [(e.get("full-path"), e.get("media-type", "")) for e in parse_xml(blob).iter() if e.get("full-path")]
     except BadScore:
@@ -159,7 +159,7 @@ def _rootfiles(blob: bytes) -> list[str]:
 
 
 def _may_be_score(path: str) -> bool:
-    """By its name; the files that macOS adds are none, but one whose whole name is its suffix may be."""
+    """Whether a member may be a score by its name: files that macOS adds are not, one that is called ``.xml`` is."""
     folder, _, name = path.lower().rpartition("/")
     hidden = name.startswith(".") and name not in _SUFFIXES
     return name.endswith(_SUFFIXES) and not hidden and not folder.startswith(("meta-inf", "__macosx"))

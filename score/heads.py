@@ -2,9 +2,9 @@
 
 A note without pitch is a drum's, for itself alone: in a part of drums, and on a stave with the percussion clef, by its
 instrument or by its place and head; anywhere else it is a noise (a side stick), and what has a pitch beside it keeps
-the part's instrument. Of drums whose notes name no instrument the part's own key tells more than the usual one: where
-other notes of the part with an instrument stand, then which drums the part list declares. Of bongos, congas and the
-like, which are one instrument of two drums, the place tells whether it is the high or the low one.
+the part's instrument. Where drum notes name no instrument, the part's own drums come before the usual ones of a place:
+first the instrument that other notes at this place name, then the drums that the part list declares. Bongos, congas and
+the like are one instrument of two drums: the place on the stave tells whether it is the high or the low one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _set(values: dict, element, value):
 
 
 class Heads:
-    """Of one part."""
+    """Tells what each note head of one part sounds as."""
 
     def __init__(self, part, sounds: dict[str, Sound], kit: bool, left_out: LeftOut):
         """
@@ -155,7 +155,7 @@ class Heads:
         return self._by(name, keys[0])
 
     def _by(self, name: str, key: int) -> tuple[float, str]:
-        """A drum by an instrument, or beside it where that is none."""
+        """A drum played by an instrument; by a drum kit beside it where the instrument is not a drum."""
         return key, name if self.sounds[name].drums else NOISE + name
 
 

@@ -90,7 +90,7 @@ def _sound(midi, found, said: list[str], names: set[str]) -> Sound:
 
 
 def _by_sound(element) -> Known | None:
-    """As :func:`by_name`, of an ``<instrument-sound>``; some write a plain name there."""
+    """The sound that an ``<instrument-sound>`` names, by the standard or by a plain name, as some write."""
     sound = element.findtext("instrument-sound", "")
     return by_sound(sound) or by_name(sound.replace(".", " "))
 
@@ -153,7 +153,7 @@ def noise() -> int:
 
 
 def of_pair(key: int, high: bool) -> int:
-    """Of a drum that General MIDI has twice the high or the low one; else the same."""
+    """The high or the low one of two drums that General MIDI has as a pair; any other key as it is."""
     return next((pair[not high] for pair in _PAIRS if key in pair), key)
 
 

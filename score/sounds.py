@@ -14,7 +14,7 @@ Place = tuple[int, Fraction]  # index of the measure, position in it
 
 
 class Sounds:
-    """Of one part.
+    """The sounds of the instruments of one part, with their changes.
 
     A change holds from its place in the score on, not from when it is first played: behind a repeat what stands before
     it sounds as before. One whose id nobody knows is the part's; so is a change to an instrument that no note names.

@@ -13,10 +13,10 @@ from score.performance import LeftOut
 from score.tempi import BACK, FIRST, NUMBER, tempo_of
 
 
-def _any_of(words: str, before: str = r"(?<!\w)", behind: str = r"(?!\w)") -> regex.Pattern:
-    """Any of these words, between what must stand before and behind them."""
+def _any_of(words: str, before: str = r"(?<!\w)", after: str = r"(?!\w)") -> regex.Pattern:
+    """Any of these words, between what must stand before and after them."""
     pattern = words.replace("*", r"\w*")
-    return regex.compile(f"{before}(?:{pattern}){behind}", regex.IGNORECASE)
+    return regex.compile(f"{before}(?:{pattern}){after}", regex.IGNORECASE)
 
 
 # How a note is written in text, and its length in quarters: in Unicode, also as a head with a stem (and a flag); in
@@ -54,7 +54,7 @@ _BACK = _any_of(
     "medesimo (?:tempo|movimento)|tempo precedente|(?:vorheriges|voriges|previous) tempo|tempo as before|"
     "(?:im|voriges|im vorigen|im fr\u00fcheren) zeitma*|(?:au|reprenez le|reprise du) mouv*)",
     before=_START,
-    behind=r"(?!\w)(?! (?:d[ie]|rubato)\b)",
+    after=r"(?!\w)(?! (?:d[ie]|rubato)\b)",
 )
 _BARE = regex.compile(r"\W*tempo\W*", regex.IGNORECASE)
 _PASSING = _any_of(
