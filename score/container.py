@@ -78,7 +78,7 @@ def unpack(blob: bytes) -> bytes:
     """The score inside an ``.mxl`` container, whose sizes and paths are not to be believed.
 
     It is the first MusicXML file that ``META-INF/container.xml`` names; without a container, or where that cannot be
-    read or names nothing that is there, the first that looks like a score. The container may lie in a folder that was
+    read or names no score that is there, the first that looks like a score. The container may lie in a folder that was
     packed as a whole; its paths begin there.
     """
     try:
@@ -88,11 +88,9 @@ def unpack(blob: bytes) -> bytes:
             container = min((p for p in members if _is_container(p)), key=len, default=None)
             named = [] if container is None else _rootfiles(_read_member(archive, members[container]))
             folder = "" if container is None else container[: -len(_CONTAINER)]
-            for path in named:
-                name = _member(infos, folder, path)
-                if name is not None:
-                    return _read_member(archive, name)
-            scores = [name for path, name in reversed(members.items()) if _may_be_score(path)]
+            found = [name for path in named if (name := _member(infos, folder, path)) is not None]
+            others = (name for path, name in reversed(members.items()) if _may_be_score(path))
+            scores = list(dict.fromkeys([*found, *others]))
             if not scores and named:
                 raise BadScore(f"has no {named[0][:60]!r} in it, which its container names; export it again")
             if not scores:

@@ -11,8 +11,8 @@ from score.slides import Slides
 
 
 class Embellishments:
-    """The ornaments of one part. They are marked while its notes are laid out, since ties and grace notes can still change
-    the lengths of these."""
+    """The ornaments of one part. They are marked while its notes are laid out, since ties and grace notes can still
+    change the lengths of these."""
 
     def __init__(self, out: Performance, slides: Slides):
         self.out, self.slides = out, slides

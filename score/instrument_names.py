@@ -28,7 +28,7 @@ _PITCHED = {
     0: "piano|grand piano|pianoforte|klavier|flügel|keyboard|keys|pno",
     3: "honky tonk",
     4: "electric piano|e piano|e klavier|rhodes|fender rhodes|wurlitzer|piano électrique|piano elettrico",
-    6: "harpsichord|cembalo|clavecin|clavicembalo|spinet",
+    6: "harpsichord|hpsd|cembalo|clavecin|clavicembalo|spinet",
     7: "clavinet|clavichord",
     9: "glockenspiel|crotales|lyra|bell lyre",
     12: "mallet|mallet percussion|tuned percussion|pitched percussion|stabspiele",
@@ -57,10 +57,10 @@ _PITCHED = {
     35: "fretless bass|fretless electric bass",
     36: "slap bass",
     38: "synth bass|synthesizer bass|bass synth|bass synthesizer",
-    40: "violin|violine|violino|violon|geige",
+    40: "violin|violino piccolo|violine|violino|violon|geige",
     41: "viola|bratsche",
-    42: "cello|violoncello|violoncelle|viola da gamba|gambe",
-    43: "double bass|contrabbassi|bassi|contrabass|kontrabass|contrabasso|contrebasse|contrabajo|string bass",
+    42: "cello|violone|violoncello|violoncelle|viola da gamba|gambe",
+    43: "double bass|d b|kb|contrabbassi|bassi|contrabass|kontrabass|contrabasso|contrebasse|contrabajo|string bass",
     46: "harp|harfe|harpe|arpa",
     48: "strings|string ensemble|string orchestra|string section|string quartet|streicher|archi|cordes|cuerdas",
     50: "synth strings|synthesizer strings|string synth",
@@ -69,17 +69,18 @@ _PITCHED = {
         "tenori|contralti|mezzo|mezzo soprano|tenor|tenore|ténor|countertenor|cantus|superius|discantus|altus|bassus|"
         "quintus|women|men|frauen|männer|satb|ssaa|ttbb",
     54: "synth voice|synth vocals",
-    56: "trumpet|fliscorno|flygelhorn|trompete|trompette|tromba|trompeta|cornet|kornett|cornetto|flugelhorn|"
+    56: "trumpet|fliscorno|flygelhorn|trompete|trompette|tromba|trompeta|cornet|kornett|cornetto|cornetti|flugelhorn|"
         "flügelhorn|flicorno|bugle",
     57: "trombone|posaune|bass trombone|sackbut",
-    58: "tuba|eb bass|bb bass|bombardino|bombardon|euphonium|euphonium tc|baritone horn|baritone tc|baritone bc|"
+    58: "tuba|euph|eb bass|bb bass|bombardino|bombardon|euphonium|euphonium tc|baritone horn|baritone tc|baritone bc|"
         "baritonhorn|tenorhorn|sousaphone|ophicleide",
     59: "muted trumpet",
     60: "horn|french horn|waldhorn|corno|cor|trompa|alto horn|althorn|tenor horn|mellophone|wagner tuba|alphorn|"
         "corno francese|cor d harmonie",
     61: "brass|brass section|brass ensemble|horn section|blechbläser|ottoni|cuivres",
     62: "synth brass",
-    64: "soprano sax|sopransax|saxofón soprano|soprano saxophone|sopransaxophon|sopransaxofon",
+    64: "soprano sax|sax soprano|saxophone soprano|sopransax|saxofón soprano|soprano saxophone|sopransaxophon|"
+        "sopransaxofon",
     65: "sax|altsax|saxofón|saxofón alto|saxophone|saxophon|alto sax|alto saxophone|altsaxophon|saxophone alto|"
         "sax alto|sassofono contralto",
     66: "tenor sax|tenorsax|saxofón tenor|tenor saxophone|tenorsaxophon|saxophone ténor|sax tenore|sax tenor",
@@ -87,9 +88,11 @@ _PITCHED = {
         "sax baritono|bass sax|bass saxophone",
     69: "english horn|englischhorn|cor anglais|corno inglese|corno inglés",
     70: "bassoon|fagote|fagott|basson|fagotto|fagot|contrabassoon|kontrafagott|double bassoon",
-    71: "clarinet|klarinet|klarinette|clarinette|clarinetto|bass clarinet|basset horn|bassetthorn|alto clarinet",
+    71: "clarinet|chalumeau|klarinet|klarinette|clarinette|clarinetto|bass clarinet|basset horn|bassetthorn|"
+        "alto clarinet",
     72: "piccolo|piccolo flute|flautino|ottavino|fife|pikkoloflöte|piccoloflöte",
-    73: "flute|flöte|flute traversiere|querflöte|flauto|flûte|flauta|alto flute|altflöte|bass flute|bassflöte",
+    73: "flute|traverso|flauto traverso|flöte|flute traversiere|querflöte|flauto|flûte|flauta|alto flute|altflöte|"
+        "bass flute|bassflöte",
     74: "recorder|blockflöte|flauto dolce|flûte à bec|flauta dulce|soprano recorder|alto recorder|tenor recorder|"
         "bass recorder",
     75: "pan flute|panpipes|panflöte|flûte de pan",

@@ -13,7 +13,7 @@ from score.performance import LeftOut
 from score.tempi import BACK, FIRST, NUMBER, tempo_of
 
 
-def _any_of(words: str, before: str = r"(?<!\w)", after: str = r"(?!\w)") -> regex.Pattern:
+def _any_of(words: str, before: str = r"(?<!\p{L})", after: str = r"(?!\p{L})") -> regex.Pattern:
     """Any of these words, between what must stand before and after them."""
     pattern = words.replace("*", r"\w*")
     return regex.compile(f"{before}(?:{pattern}){after}", regex.IGNORECASE)
@@ -49,25 +49,26 @@ _FIRST = _any_of(
     before=_START,
 )
 _BACK = _any_of(
-    "(?:(?:sempre|subito|poi|di nuovo|nuovamente|again|back|wieder) )?(?:"
+    "(?:(?:molto|sempre|subito|poi|di nuovo|nuovamente|again|back|wieder) )?(?:"
     "(?:a|in|al|im|to|at|resume|in strict) (?:tempo|tpo)|in (?:strict )?time|(?:lo |l. ?)?i?stesso (?:tempo|movimento)|"
-    "medesimo (?:tempo|movimento)|tempo precedente|(?:vorheriges|voriges|previous) tempo|tempo as before|"
+    "medesimo (?:tempo|movimento)|tempo (?:precedente|normale|ordinario)|riprende(?:re|te) il tempo|"
+    "(?:vorheriges|voriges|previous) tempo|tempo as before|"
     "(?:im|voriges|im vorigen|im fr\u00fcheren) zeitma*|(?:au|reprenez le|reprise du) mouv*)",
     before=_START,
     after=r"(?!\w)(?! (?:d[ie]|rubato)\b)",
 )
 _BARE = regex.compile(r"\W*tempo\W*", regex.IGNORECASE)
 _PASSING = _any_of(
-    "rit|ritard*|riten|ritenuto|ritenendo|rall|rallent*|accel*|string|stringen|stringendo|allarg*|largando|slarg|"
+    "rit|ritard*|riten|ritenuto|ritenendo|ritenente|rall|rallent*|accel*|string|stringen|stringendo|allarg*|largando|slarg|"
     "slargando|slent|slentando|lentando|stent|stentando|tardando|calando|morendo|smorz*|perdendosi|cedendo|affrett*|"
-    "precipitando|incalzando|animando|spingendo|tratten*|ratten*|"
+    "precipitando|incalzando|animando|spingendo|tratt|tratten*|ratten*|"
     "c\u00e9dez|c\u00e9dant|retenu|retenez|retenir|retenant|ralenti*|\u00e9larg*|press(?:ez|er|ant)|serr(?:ez|er|ant)|"
     "en animant|animez|acc\u00e9l\u00e9r*|"
     "zur\u00fcckh*|verlangsam*|verbreiter*|(?:langsamer|schneller|breiter) werd*|nachlass*|nachgeb*|z\u00f6gernd|"
     "beschleunig*|dr\u00e4ngen*|eilend|treibend|"
     "slow down|slowing|slacken*|(?:getting|gradually) (?:slower|faster)|(?:hold|pull)(?:ing)? back|"
     "speed(?:ing)? up|winding down|broaden*|quicken*|hurry*|dying away|retard*|acelerando",
-    before=r"(?<!\w)(?<!\b(?:senza|non|no|sans|ohne|without|nicht|kein) )",
+    before=r"(?<!\p{L})(?<!\b(?:senza|non|no|sans|ohne|without|nicht|kein) )",
 )
 _FREE = _any_of("rubato|ad lib(?:itum)?|senza (?:misura|tempo)|a piacere|colla (?:voce|parte)|recit(?:ativo)?")
 _RELATIVE = _any_of(

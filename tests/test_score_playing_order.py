@@ -306,7 +306,15 @@ def test_a_title_above_the_first_note_does_not_jump(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["D.C. al Fine", "Da capo al fine", "D.C.al Fine", "D. C. AL FINE", "D.C. sin' al Fine"]
+    "text",
+    [
+        "D.C. al Fine",
+        "D.C. al Fine (omit repeats)",
+        "Da capo al fine",
+        "D.C.al Fine",
+        "D. C. AL FINE",
+        "D.C. sin' al Fine",
+    ],
 )
 @pytest.mark.parametrize("end", ["Fine", "FINE", "(Fine)", "fine.", "Fine (last time)", "Fin"])
 def test_the_end_by_words(text, end):
