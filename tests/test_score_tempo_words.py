@@ -144,7 +144,8 @@ def test_a_triplet_in_a_metric_modulation():
 
 A_TEMPO = (
     "a tempo|A tempo|(a tempo)|in tempo|a tempo, dolce|Tempo|l'istesso tempo|L\u2019istesso tempo|lo stesso tempo|"
-    "im Tempo|a tpo.|sempre a tempo|molto a tempo|Wieder im Tempo|tempo precedente|in time|dolce, a tempo|subito a tempo"
+    "im Tempo|a tpo.|sempre a tempo|molto a tempo|Wieder im Tempo|tempo precedente|in time|"
+    "dolce, a tempo|subito a tempo"
 )
 TEMPO_I = (
     "Tempo I|Tempo I.|tempo primo|Tempo 1|Tempo I\u00b0|Tempo 1\u00ba|Tempo 1mo|a tempo primo|come prima|"
