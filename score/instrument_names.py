@@ -65,9 +65,9 @@ _PITCHED = {
     48: "strings|string ensemble|string orchestra|string section|string quartet|streicher|archi|cordes|cuerdas",
     50: "synth strings|synthesizer strings|string synth",
     CHOIR: "voice|voices|vocal|vocals|lead vocal|backing vocals|singer|vox|gesang|stimme|singstimme|canto|chant|voix|"
-        "voz|voce|choir|chorus|chor|männerchor|frauenchor|kinderchor|choeur|chœur|coro|soprano|sopran|soprane|soprani|"
-        "tenori|contralti|mezzo|mezzo soprano|tenor|tenore|ténor|countertenor|cantus|superius|discantus|altus|bassus|"
-        "quintus|women|men|frauen|männer|satb|ssaa|ttbb",
+        "voz|voce|choir|chorus|chor|männerchor|frauenchor|kinderchor|choeur|chœur|coro|soprano|sopran|alto|altos|"
+        "soprane|soprani|tenori|contralti|mezzo|mezzo soprano|tenor|tenore|ténor|countertenor|cantus|superius|"
+        "discantus|altus|bassus|quintus|women|men|frauen|männer|satb|ssaa|ttbb",
     54: "synth voice|synth vocals",
     56: "trumpet|fliscorno|flygelhorn|trompete|trompette|tromba|trompeta|cornet|kornett|cornetto|cornetti|flugelhorn|"
         "flügelhorn|flicorno|bugle",
@@ -113,14 +113,14 @@ _DRUMS = {
     38: "snare|s d|kl trommel|caixa|tambor|snare drum|side drum|field drum|military drum|kleine trommel|caisse claire|"
         "tamburo|tamburo militare|rullante|caja|redoblante|tambour",
     39: "hand clap|handclap|clap|finger snap|snap|whip|slapstick|peitsche|frusta|fouet|palmas",
-    42: "hi hat|hihat|closed hihat|hi hat closed",
+    42: "hi hat|hi hat cymbal|hihat|closed hihat|hi hat closed",
     43: "floor tom",
     44: "pedal hihat|foot hi hat|hi hat pedal",
     45: "tom|tom tom|tenor drum|rührtrommel|caisse roulante",
     46: "open hihat|hi hat open",
     47: "mid tom|middle tom",
-    49: "cymbal|pratos|crash|crash cymbal|suspended cymbal|clash cymbal|hand cymbal|becken|piatti|piatto|cymbale|"
-        "platillos|platos",
+    49: "cymbal|cymbals|pratos|crash|crash cymbal|suspended cymbal|clash cymbal|hand cymbal|becken|piatti|piatto|"
+        "cymbale|platillos|platos",
     50: "hi tom",
     51: "ride|ride cymbal",
     52: "china|china cymbal|gong|tam tam|tamtam",
@@ -137,7 +137,7 @@ _DRUMS = {
     76: "wood block|woodblock|holzblock|temple block|templeblock|tempelblock",
     81: "triangle|triangel|triangolo|triángulo",
     82: "shaker|egg shaker|ganza|caxixi",
-    83: "sleigh bell|jingle bell|schellen|sonagli|grelots|cascabeles",
+    83: "sleigh bell|sleigh bells|jingle bell|jingle bells|schellen|sonagli|grelots|cascabeles",
     84: "bell tree|wind chimes|mark tree|bar chimes|windspiel",
     85: "castanets|kastagnetten|castagnettes|nacchere|castañuelas",
 }  # fmt: skip
@@ -155,12 +155,12 @@ def by_name(name: str) -> Known | None:
     """The sound of an instrument with this name; None for a name that tells nothing."""
     if len(name) > _MAX_NAME:
         return None
-    pieces = regex.split(r"[/,;&+]|\s(?:and|und|et|e|y)\s", name)
+    pieces = regex.split(r"[/,;&+]", name)
     # What stands in parentheses may belong to the name ("Electric Guitar (jazz)") or be beside it ("Piano (Strings)").
     whole = _names().get(" ".join(_words(pieces[0])))
     if whole is not None:
         return whole
-    pieces = [part for piece in pieces for part in regex.split(r"[()\[\]]", piece)]
+    pieces = [part for piece in pieces for part in regex.split(r"[()\[\]]|\s(?:and|und|et|e|y)\s", piece)]
     found = [known for piece in pieces if (known := _in(_words(piece))) is not None]
     if found and found[0] == _KIT and len(found) == 2 and found[1][1]:
         return found[1]  # "Percussion 1 (Snare)"
@@ -193,46 +193,38 @@ def _names() -> dict[str, Known]:
     from music21.languageExcerpts import instrumentLookup
     from pretty_midi.constants import DRUM_MAP, INSTRUMENT_MAP
 
-    out: dict[str, Known] = {}
+    told: list[tuple[str, Known]] = []
     for language in ("russian", "spanish", "italian", "french", "german", "english"):
-        out |= _of_classes(getattr(instrumentLookup, f"{language}ToClassName"))
-    for program, name in enumerate(INSTRUMENT_MAP):
-        out |= _spelled(name, (program, False, None))
-    for key, name in enumerate(DRUM_MAP, 35):
-        out |= _spelled(name, (0, True, key))
-    for program, names in _PITCHED.items():
-        out |= _spelled(names, (program, False, None))
-    for key, names in _DRUMS.items():
-        out |= _spelled(names, (0, True, key))
-    return out | _spelled(_KITS, _KIT)
-
-
-def _spelled(names: str, known: Known) -> dict[str, Known]:
-    """A sound by each of several names, as they stand there and with an s."""
-    return {" ".join(_words(name + end)): known for end in ("s", "") for name in names.split("|")}
+        told += _of_classes(getattr(instrumentLookup, f"{language}ToClassName"))
+    told += [(name, (program, False, None)) for program, name in enumerate(INSTRUMENT_MAP)]
+    told += [(name, (0, True, key)) for key, name in enumerate(DRUM_MAP, 35)]
+    told += [(name, (program, False, None)) for program, names in _PITCHED.items() for name in names.split("|")]
+    told += [(name, (0, True, key)) for key, names in _DRUMS.items() for name in names.split("|")]
+    told += [(name, _KIT) for name in _KITS.split("|")]
+    plurals = {" ".join(_words(f"{name}s")): known for name, known in told}
+    return plurals | {" ".join(_words(name)): known for name, known in told}
 
 
 @cache
 def _abbreviations() -> dict[str, Known]:
     from music21.languageExcerpts import instrumentLookup
 
-    return _of_classes(instrumentLookup.abbreviationToClassName)
+    return {" ".join(_words(name)): known for name, known in _of_classes(instrumentLookup.abbreviationToClassName)}
 
 
-def _of_classes(names: dict[str, str]) -> dict[str, Known]:
-    """Sounds of music21's classes, by names for them."""
+def _of_classes(names: dict[str, str]) -> list[tuple[str, Known]]:
+    """Sounds of music21's classes, each with a name for it."""
+    found = [(name, _of_class(kind)) for name, kind in names.items()]
+    return [(name, known) for name, known in found if known is not None]
+
+
+@cache
+def _of_class(kind: str) -> Known | None:
     from music21 import instrument
 
-    out: dict[str, Known] = {}
-    for name, kind in names.items():
-        made = getattr(instrument, kind)()
-        if isinstance(made, instrument.Vocalist | instrument.Choir):
-            known = CHOIR, False, None
-        elif isinstance(made, instrument.UnpitchedPercussion):
-            known = 0, True, getattr(made, "percMapPitch", None)
-        elif made.midiProgram is None:
-            continue
-        else:
-            known = int(made.midiProgram), False, None
-        out |= _spelled(name, known)
-    return out
+    made = getattr(instrument, kind)()
+    if isinstance(made, instrument.Vocalist | instrument.Choir):
+        return CHOIR, False, None
+    if isinstance(made, instrument.UnpitchedPercussion):
+        return 0, True, getattr(made, "percMapPitch", None)
+    return None if made.midiProgram is None else (int(made.midiProgram), False, None)
