@@ -1,15 +1,15 @@
 """Scores as written: MusicXML and MIDI -> a performance, a list of sounding notes -> a waveform.
 
 ``container`` opens and bounds the file; ``musicxml`` reads what is written, with ``lengths`` and ``cursor`` (when),
-``heads``, ``instruments`` and ``standard_sounds`` (how it sounds), ``repeats``, ``percents``, ``directions`` (with
-``jumps`` and ``tempi``) and ``notations``; ``route`` puts measures in the order of repeats and jumps; ``performer``
-plays them by the conventions that stand there and in ``ornaments``; ``smf``, ``midi`` and ``channel`` read a MIDI file
-into the same form, ``performance``; ``player`` makes it sound. ``python -m score`` is the child process that prompt.py
-starts under limits, since scores come from strangers.
+``heads``, ``instruments``, ``instrument_names`` and ``standard_sounds`` (how it sounds), ``repeats``, ``percents``,
+``directions`` (with ``jumps``, ``tempi`` and ``tempo_words``) and ``notations``; ``route`` puts measures in the order
+of repeats and jumps; ``performer`` plays them by the conventions that stand there and in ``ornaments``; ``smf``,
+``midi`` and ``channel`` read a MIDI file into the same form, ``performance``; ``player`` makes it sound. ``python -m
+score`` is the child process that prompt.py starts under limits, since scores come from strangers.
 
 MusicXML is read from its elements: what tells how it sounds (``<sound>``: D.S., coda, dynamics, pizzicato, pedal;
 ``attack``, ``time-only``, ``midi-volume``) is dropped by music21's parser. music21 tells what it knows about music:
-instruments by their names in six languages, tempo words, chord symbols. Its ornaments are not used: they know the key,
+names of instruments in six languages, tempo words, chord symbols. Its ornaments are not used: they know the key,
 but neither accidentals in the measure nor ties, wavy lines and the attributes that tell how they sound.
 """
 

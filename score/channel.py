@@ -110,7 +110,7 @@ class Part:
             out.changes.append(Change(time, self.index, kind, value, number))
 
     def reset(self, time: float, out: Performance):
-        """As at the beginning of the file."""
+        """Set the channel to what it is at the beginning of a file."""
         self.release_all(time)
         self._lift_pedals(time)
         for (kind, number), value in _INITIAL.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import unicodedata
 import zipfile
 import zlib
 from html import unescape
@@ -18,6 +19,7 @@ MAX_DEPTH = 100
 MAX_ELEMENTS = 2_000_000
 _ROOTS = ("score-partwise", "score-timewise")
 _CONTAINER = "META-INF/container.xml"
+_UTF8 = 0x800  # flag of a member of an archive: its name is in UTF-8
 _SUFFIXES = (".xml", ".musicxml")
 _OTHER = regex.compile(r"\.(pdf|png|jpe?g|svg|midi?|mp3|wav|ogg|flac|m4a)$", regex.IGNORECASE)
 _MAX_TRIED = 16  # members of an archive without a container
@@ -76,20 +78,19 @@ def unpack(blob: bytes) -> bytes:
     """The score inside an ``.mxl`` container, whose sizes and paths are not to be believed.
 
     It is the first MusicXML file that ``META-INF/container.xml`` names; without a container, or where that cannot be
-    read or names nothing that is there, the first that looks like a score.
+    read or names no score that is there, the first that looks like a score. The container may lie in a folder that was
+    packed as a whole; its paths begin there.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(blob)) as archive:
-            members = {_path(name): name for name in reversed(archive.namelist()) if not name.endswith("/")}
-            folded = {path.casefold(): name for path, name in members.items()}
-            container = folded.get(_CONTAINER.casefold())
-            named = [] if container is None else _rootfiles(_read_member(archive, container))
-            for path in named:
-                name = members.get(_path(path)) or members.get(_path(unquote(path))) or None
-                name = name or folded.get(_path(path).casefold()) or folded.get(_path(unquote(path)).casefold())
-                if name is not None:
-                    return _read_member(archive, name)
-            scores = [name for path, name in reversed(members.items()) if _may_be_score(path)]
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            members = {_path(info.filename): info.filename for info in reversed(infos)}
+            container = min((p for p in members if _is_container(p)), key=len, default=None)
+            named = [] if container is None else _rootfiles(_read_member(archive, members[container]))
+            folder = "" if container is None else container[: -len(_CONTAINER)]
+            found = [name for path in named if (name := _member(infos, folder, path)) is not None]
+            others = (name for path, name in reversed(members.items()) if _may_be_score(path))
+            scores = list(dict.fromkeys([*found, *others]))
             if not scores and named:
                 raise BadScore(f"has no {named[0][:60]!r} in it, which its container names; export it again")
             if not scores:
@@ -106,8 +107,47 @@ def _path(name: str) -> str:
     return posixpath.normpath("/" + name.strip().replace("\\", "/")).lstrip("/")
 
 
+def _is_container(path: str) -> bool:
+    """Whether a path is a container's, in any folder and in any case; the copies that macOS adds are none."""
+    return f"/{path}".casefold().endswith(f"/{_CONTAINER}".casefold()) and not path.startswith("__MACOSX")
+
+
+def _member(infos: list[zipfile.ZipInfo], folder: str, path: str) -> str | None:
+    """The name in the archive of a file that the container in ``folder`` names, in that folder; else in other case,
+    else in any folder. Percent signs may stand for characters."""
+    wanted = [_path(folder + spelled) for spelled in (path, unquote(path))]
+    for same in (_composed, _folded, _in_any_folder):
+        found = {same(spelled): info.filename for info in reversed(infos) for spelled in _spellings(info)}
+        name = next((found[same(path)] for path in wanted if same(path) in found), None)
+        if name is not None:
+            return name
+    return None
+
+
+def _spellings(info: zipfile.ZipInfo) -> list[str]:
+    """The path of a member; where the archive does not say that its name is UTF-8, in other encodings too."""
+    out = [info.filename]
+    if not info.flag_bits & _UTF8:
+        raw = info.filename.encode("cp437", "replace")  # as zipfile has read it
+        out += [raw.decode(encoding, "replace") for encoding in ("utf-8", "cp1252", "cp932", "gb18030")]
+    return [_path(path) for path in out]
+
+
+def _composed(path: str) -> str:
+    """Letters with their accents as one character: macOS takes them apart."""
+    return unicodedata.normalize("NFC", path)
+
+
+def _folded(path: str) -> str:
+    return _composed(path).casefold()
+
+
+def _in_any_folder(path: str) -> str:
+    return posixpath.basename(_folded(path))
+
+
 def _rootfiles(blob: bytes) -> list[str]:
-    """The paths of scores that a container names; of one that is no XML, what looks like one."""
+    """The paths of scores that a container names; where it is not XML, whatever looks like such a path."""
     try:
         roots = [(e.get("full-path"), e.get("media-type", "")) for e in parse_xml(blob).iter() if e.get("full-path")]
     except BadScore:
@@ -117,7 +157,7 @@ def _rootfiles(blob: bytes) -> list[str]:
 
 
 def _may_be_score(path: str) -> bool:
-    """By its name; the files that macOS adds are none, but one whose whole name is its suffix may be."""
+    """Whether a member may be a score by its name: files that macOS adds are not, one that is called ``.xml`` is."""
     folder, _, name = path.lower().rpartition("/")
     hidden = name.startswith(".") and name not in _SUFFIXES
     return name.endswith(_SUFFIXES) and not hidden and not folder.startswith(("meta-inf", "__macosx"))

@@ -12,7 +12,7 @@ _START = Fraction(0)
 
 
 class Cursor:
-    """Of one part in one measure.
+    """The place in one measure of one part.
 
     What lasts otherwise than its ``<duration>`` says (by its type, or as a rest of the bar) leaves two counts: where it
     ends, and where the file thinks that it ends, by which ``<backup>`` and ``<forward>`` lead back to it. Places that

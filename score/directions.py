@@ -3,7 +3,8 @@
 What ``<sound>`` says comes before what is to be read on the page. Velocities of dynamics are MuseScore's; ``<sound
 dynamics>`` is a percentage of 90, by the format's definition. Swing is what ``<swing>`` says, or two to one where words
 or a metronome mark say it, of eighths unless they say sixteenths. Words for gradual changes (rit., cresc.) have no
-defined end and change nothing by themselves. Tempo is read in ``tempi``, words that jump in ``jumps``.
+defined end and change nothing by themselves. Tempo is read in ``tempi`` and ``tempo_words``, words that jump in
+``jumps``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from score.jumps import read_jump, until
 from score.performance import BadScore, LeftOut
 from score.repeats import numbers
 from score.sheet import Direction, Marks
-from score.tempi import HIDDEN, RELATIVE, amount, change, is_relative, metronome, tempo_of, words_tempo
+from score.tempi import HIDDEN, RELATIVE, amount, metronome, tempo_of
+from score.tempo_words import change, is_relative, words_tempo
 from score.values import ordinal
 
 LEVELS = {

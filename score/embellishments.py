@@ -11,7 +11,8 @@ from score.slides import Slides
 
 
 class Embellishments:
-    """Of one part: marked while its notes are laid out, so that ties and grace notes can still change their lengths."""
+    """The ornaments of one part. They are marked while its notes are laid out, since ties and grace notes can still
+    change the lengths of these."""
 
     def __init__(self, out: Performance, slides: Slides):
         self.out, self.slides = out, slides

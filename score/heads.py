@@ -2,15 +2,16 @@
 
 A note without pitch is a drum's, for itself alone: in a part of drums, and on a stave with the percussion clef, by its
 instrument or by its place and head; anywhere else it is a noise (a side stick), and what has a pitch beside it keeps
-the part's instrument. Of drums whose notes name no instrument the part's own key tells more than the usual one: where
-other notes of the part with an instrument stand, then which drums the part list declares.
+the part's instrument. Where drum notes name no instrument, the part's own drums come before the usual ones of a place:
+first the instrument that other notes at this place name, then the drums that the part list declares. Bongos, congas and
+the like are one instrument of two drums: the place on the stave tells whether it is the high or the low one.
 """
 
 from __future__ import annotations
 
 import regex
 
-from score.instruments import drum_at, is_kit, noise
+from score.instruments import drum_at, is_kit, noise, of_pair
 from score.notations import STEPS, key_signature, semitones
 from score.performance import LeftOut
 from score.sheet import Sound
@@ -70,7 +71,7 @@ def _set(values: dict, element, value):
 
 
 class Heads:
-    """Of one part."""
+    """Tells what each note head of one part sounds as."""
 
     def __init__(self, part, sounds: dict[str, Sound], kit: bool, left_out: LeftOut):
         """
@@ -90,6 +91,9 @@ class Heads:
         self.on_stave = all(p is not None and p[1] == 0 and _D4 <= p[0] <= _C6 for p in places)
         self.on_stave &= any(p is not None and p[0] >= _A4 for p in places)
         self.known: dict[tuple[int, str], str] = {}  # instruments by place and head, of notes that name theirs
+        drums = [_place(note.find("unpitched"), "display-") for note in notes]
+        drums = [place for place in drums if place is not None]
+        self.middle = (min(drums) + max(drums)) / 2 if len(set(drums)) > 1 else None  # of the places of drums
         for note in notes:
             name, place = named(note), _place(note.find("unpitched"), "display-")
             if name in sounds and place is not None:
@@ -139,7 +143,10 @@ class Heads:
             if self.sounds[name].key is not None:
                 return self._by(name, self.sounds[name].key)
         elif names_none and self.declared and self.single and not self.kit:
-            return self._by(name, self.sounds[name].key)
+            key = self.sounds[name].key
+            if place is not None and self.middle is not None:
+                key = of_pair(key, place > self.middle)
+            return self._by(name, key)
         keys = drum_at(place, head, open_hi_hat=element.find("notations/technical/open") is not None)
         if names_none:
             own = next((self.declared[key] for key in keys if key in self.declared), None)
@@ -148,7 +155,7 @@ class Heads:
         return self._by(name, keys[0])
 
     def _by(self, name: str, key: int) -> tuple[float, str]:
-        """A drum by an instrument, or beside it where that is none."""
+        """A drum played by an instrument; by a drum kit beside it where the instrument is not a drum."""
         return key, name if self.sounds[name].drums else NOISE + name
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
+from score.instrument_names import Known, by_name
 from score.notations import STEPS
 from score.sheet import Sound
-from score.standard_sounds import by_sound, drum_by_name, program_by_name
+from score.standard_sounds import by_sound
 
-CHOIR = 52  # "choir aahs", as MuseScore plays voices
-BASS_GUITAR = 33
+_BASS_GUITAR = 33
 PIZZICATO = 45
 STRINGS = frozenset(range(40, 52))  # programs that can be plucked
 _VOICES = {"soprano", "alto", "tenor", "baritone", "cantus", "superius", "voice", "discantus", "altus"}
@@ -31,9 +30,8 @@ _DRUM_STAVE = {
 }  # fmt: skip
 _HEADS = {"x": "cross", "cross": "cross", "circle-x": "circle", "diamond": "diamond"}
 _HEADS |= {"triangle": "triangle", "inverted triangle": "triangle"}
+_PAIRS = ((60, 61), (63, 64), (65, 66), (67, 68), (76, 77))  # bongos, congas, timbales, agogos, wood blocks: high, low
 _CLOSED, _OPEN, _SIDE_STICK = 42, 46, 37
-_KITS = ("drumset", "drum set", "drum kit", "drumkit", "drums", "percussion", "schlagzeug", "batterie", "batteria",
-         "bater\u00eda", "percusi\u00f3n", "percussioni")  # fmt: skip
 
 
 def number(element, path: str, low: float, high: float) -> float | None:
@@ -49,8 +47,7 @@ def sounds_of(part, names: set[str]) -> dict[str, Sound]:
     """The instruments of one ``<score-part>``, by id.
 
     The order of what is believed: midi-program (and channel 10 for drums), instrument-sound by MusicXML's
-    standard, the names of the instrument and of the part (by music21, in English, German, French, Italian, Spanish and
-    Russian), piano.
+    standard, the names of the instrument and of the part, piano.
 
     Args:
         names: lower-case names of all parts: a bass among singers sings, alone it is a bass guitar.
@@ -88,12 +85,12 @@ def _sound(midi, found, said: list[str], names: set[str]) -> Sound:
         sound.program, sound.drums, key = found
         sound.key = key if sound.key is None else sound.key
     if not standard and "bass" in {name.strip().lower() for name in said} and not names & _VOICES:
-        sound.program = BASS_GUITAR
+        sound.program = _BASS_GUITAR
     return sound
 
 
-def _by_sound(element) -> tuple[int, bool, int | None] | None:
-    """As :func:`by_name`, of an ``<instrument-sound>``; some write a plain name there."""
+def _by_sound(element) -> Known | None:
+    """The sound that an ``<instrument-sound>`` names, by the standard or by a plain name, as some write."""
     sound = element.findtext("instrument-sound", "")
     return by_sound(sound) or by_name(sound.replace(".", " "))
 
@@ -120,49 +117,28 @@ def changes_in(sound) -> Iterator[tuple[str, str, dict]]:
     of its :class:`score.sheet.Sound`.
 
     ``<instrument-change>`` (4.0) names another instrument, by ``instrument-sound``, else by the name of its virtual
-    instrument; MuseScore 4 writes a whole ``<score-instrument>`` into it. What ``<midi-instrument>`` says comes before.
+    instrument; MuseScore 4 writes a whole ``<score-instrument>`` into it. Finale 26 writes the sound into
+    ``<other-play>`` (w3c/musicxml issue 413). What ``<midi-instrument>`` says comes before.
     """
+    found: list[tuple[str | None, Known | None]] = []
     for change in sound.findall("instrument-change"):
         inner = change.find("score-instrument")
         inner = change if inner is None else inner
         virtual, name = inner.findtext("virtual-instrument/virtual-name", ""), inner.findtext("instrument-name", "")
-        program = program_by_name(virtual)
-        found = _by_sound(inner) or (by_name(virtual) if program is None else (program, False, None)) or by_name(name)
-        if found is not None:
-            fields = dict(zip(("program", "drums", "key"), found, strict=True)) | {"bank": 0}
-            yield "instrument", (change.get("id") or inner.get("id") or "").strip(), fields
+        found.append((change.get("id") or inner.get("id"), _by_sound(inner) or by_name(virtual) or by_name(name)))
+    for play in sound.findall("play"):
+        others = (other for other in play.findall("other-play") if other.get("type") == "instrument-sound")
+        found.extend((play.get("id"), by_sound(other.text or "")) for other in others)
+    for key, known in found:
+        if known is not None:
+            fields = dict(zip(("program", "drums", "key"), known, strict=True)) | {"bank": 0}
+            yield "instrument", (key or "").strip(), fields
     for midi in sound.findall("midi-instrument"):
         told = _told(midi)
         if "key" in told and "drums" not in told:
             told["drums"] = True
         if told:
             yield "sound", (midi.get("id") or "").strip(), told
-
-
-@cache
-def by_name(name: str) -> tuple[int, bool, int | None] | None:
-    """Program, whether it is drums, and which drum, of an instrument's name; None for a name that tells nothing."""
-    name = name.strip()
-    # music21 tries every run of words: a sentence would take it long.
-    if not name or len(name) > 60:
-        return None
-    from music21 import instrument
-
-    low, drum = name.lower(), drum_by_name(name)
-    if drum is not None:
-        return 0, True, drum
-    if any(word in low for word in _KITS):
-        return 0, True, None
-    try:
-        found = instrument.fromString(name)
-    except Exception:  # it raises several kinds on odd names; a name is no reason to refuse a score
-        program = CHOIR if low.split()[0] in _VOICES else program_by_name(name)
-        return None if program is None else (program, False, None)
-    if isinstance(found, instrument.Vocalist | instrument.Choir):
-        return CHOIR, False, None
-    if isinstance(found, instrument.UnpitchedPercussion):
-        return 0, True, getattr(found, "percMapPitch", None)
-    return (int(found.midiProgram), False, None) if found.midiProgram is not None else None
 
 
 def is_kit(name: str) -> bool:
@@ -174,6 +150,11 @@ def is_kit(name: str) -> bool:
 def noise() -> int:
     """The General MIDI key of a note without pitch in a part that has pitches, e.g. on damped strings."""
     return _SIDE_STICK
+
+
+def of_pair(key: int, high: bool) -> int:
+    """The high or the low one of two drums that General MIDI has as a pair; any other key as it is."""
+    return next((pair[not high] for pair in _PAIRS if key in pair), key)
 
 
 def drum_at(place: int | None, head: str, open_hi_hat: bool = False) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ def bar_of(meter: tuple[int, int] | None) -> Fraction | None:
 
 
 def first_divisions(parts) -> Fraction | None:
-    """The first ``<divisions>`` that can be, of any of the elements ``parts``."""
+    """The first ``<divisions>`` in ``parts`` that is a positive number."""
     texts = (element.text for part in parts for element in part.iterfind("measure/attributes/divisions"))
     return next((value for value in map(fraction, texts) if value is not None and value > 0), None)
 
@@ -105,7 +105,7 @@ def _may_be_bar(note) -> bool:
 
 
 class Lengths:
-    """Of one part, measure by measure."""
+    """The lengths of the notes and rests of one part, measure by measure."""
 
     def __init__(self, part, others):
         self.part, self.others = part, others
@@ -125,7 +125,7 @@ class Lengths:
 
     @property
     def divisions(self) -> Fraction:
-        """Of a quarter, told or guessed."""
+        """The divisions of a quarter, as the part tells them or as they are guessed."""
         if self.told is not None:
             return self.told
         if self._guess is None:

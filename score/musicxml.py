@@ -136,7 +136,7 @@ class _PartReader:
 
     @property
     def position(self) -> Fraction:
-        """From the beginning of the measure."""
+        """Quarters from the beginning of the measure."""
         return self.cursor.position
 
     def _offset(self, element, path: str = "offset") -> Fraction:
@@ -309,7 +309,8 @@ _HANDLED = {"note", "backup", "forward", "attributes", "barline", "direction", "
 
 
 def _meter(time) -> tuple[int, int] | None:
-    """Of composite times the sum: 3+2/8 is 5/8, 2/4 + 3/8 is 7/8; None for what cannot be read."""
+    """Numerator and denominator; those of composite times are added (3+2/8 is 5/8, 2/4 + 3/8 is 7/8). None where they
+    cannot be read."""
     tops, bottoms = [e.text or "" for e in time.findall("beats")], [e.text or "" for e in time.findall("beat-type")]
     pairs = []
     for top, bottom in zip(tops, bottoms, strict=False):

@@ -81,8 +81,8 @@ def _by_shares(ornament: Ornament, n: int, n_suffix: int, length: float) -> list
 
 
 def rolls(chords: list[Chord]) -> dict[int, tuple[int, int]]:
-    """Of each note of an arpeggio, by its id: which of how many it is. Those of one number are rolled together, on all
-    staves; without a number those of one staff, or all where one of them says that it goes on."""
+    """Which of how many notes each note of an arpeggio is, by the id of the note. Arpeggios of one number are rolled
+    together, on all staves; without a number those of one staff, or all where one of them says that it goes on."""
     rolled = [(c, note) for c in chords for note in c.notes if note.roll is not None and not note.tie_stop]
     unbroken = {chord.position for chord, note in rolled if note.roll[2]}
     groups: dict[tuple[Fraction, str, str], list] = {}
@@ -97,7 +97,7 @@ def rolls(chords: list[Chord]) -> dict[int, tuple[int, int]]:
 
 
 def pairs(chords: list[Chord]) -> dict[int, Chord]:
-    """Of each chord with which a tremolo begins, by its id: the chord that it alternates with."""
+    """The chord that each chord alternates with that begins a tremolo, by the id of that chord."""
     ends = {(c.voice, c.position): c for c in chords if c.alternates}
     found = {id(c): ends.get((c.voice, c.position + c.length)) for c in chords if c.alternation is not None}
     return {begins: end for begins, end in found.items() if end is not None}

@@ -127,7 +127,7 @@ def hold_by_pedal(notes: list[Note], pedal: list[tuple[float, bool]]) -> None:
 
 
 def hold_by_sostenuto(notes: list[Note], caught: list[tuple[float, list[Note]]]) -> None:
-    """As :func:`hold_by_pedal`, of the pedal that holds only the notes whose keys are down when it is pressed.
+    """Hold notes as :func:`hold_by_pedal` does, but only those whose keys are down when the pedal is pressed.
 
     Args:
         caught: (s, notes), when it is lifted and what it holds until then.

@@ -180,7 +180,7 @@ def _sections(marks: list[Marks], brackets: list[Bracket]) -> list[_Section]:
 
 
 def _adjacent(brackets: list[Bracket]) -> list[Bracket]:
-    """The last ones that stand one behind the other."""
+    """The last brackets, as far back as each begins where the one before it ends."""
     k = len(brackets) - 1
     while k > 0 and brackets[k - 1].last + 1 == brackets[k].first:
         k -= 1
@@ -223,8 +223,8 @@ def _count(section: _Section, marks: list[Marks]):
 
 
 def _resolved(marks: list[Marks]) -> list[Marks]:
-    """The words "al Coda" beside no D.C. or D.S. is "To Coda"; of two coda signs without words the
-    first is where it leaves."""
+    """Marks whose meaning depends on others: the words "al Coda" without a D.C. or D.S. beside them mean "To Coda", and
+    the first of two coda signs without words is where the coda is jumped to from."""
     for mark in marks:
         if mark.al_coda and not mark.da_capo and mark.dal_segno is None and mark.to_coda is None:
             mark.to_coda = ""

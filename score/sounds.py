@@ -14,7 +14,7 @@ Place = tuple[int, Fraction]  # index of the measure, position in it
 
 
 class Sounds:
-    """Of one part.
+    """The sounds of the instruments of one part, with their changes.
 
     A change holds from its place in the score on, not from when it is first played: behind a repeat what stands before
     it sounds as before. One whose id nobody knows is the part's; so is a change to an instrument that no note names.
@@ -66,8 +66,9 @@ class Sounds:
         return states[i][1] if i >= 0 else self._own(name)
 
     def pitch(self, name: str, sound: Sound, written: float) -> float:
-        """What is a drum only from a change on sounds as that one, wherever it is written."""
-        changed = sound.drums and not self._own(name.removeprefix(NOISE)).drums
+        """What is a drum only from a change on, or another one than before, sounds as that, wherever it is written."""
+        own = self._own(name.removeprefix(NOISE))
+        changed = sound.drums and (not own.drums or written == own.key)
         return sound.key if changed and sound.key is not None else written
 
     def _own(self, name: str) -> Sound:

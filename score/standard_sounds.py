@@ -1,13 +1,9 @@
-"""MusicXML's standard sounds (``sounds.xml`` of version 4.0) and General MIDI's own names, as General MIDI sounds.
+"""MusicXML's standard sounds (``sounds.xml`` of version 4.0) as General MIDI sounds.
 
 A sound that has no line of its own has that of its family: ``wind.reed.clarinet.bflat`` is a clarinet.
 """
 
 from __future__ import annotations
-
-from functools import cache
-
-import regex
 
 _PROGRAMS = {
     "brass": 61, "brass.alphorn": 60, "brass.alto-horn": 60, "brass.baritone-horn": 58, "brass.bugle": 56,
@@ -81,15 +77,6 @@ _DRUMS = {
     "rattle.maraca": 70, "rattle.shaker": 82, "rattle.vibraslap": 58, "voice.percussion": None, "wood": 76,
     "wood.castanets": 85, "wood.claves": 75, "wood.drum-sticks": 31, "wood.guiro": 73, "wood.slapstick": 39,
 }  # fmt: skip
-# Names of drums beside General MIDI's.
-_NAMES = {
-    "bass drum": 36, "kick": 36, "kick drum": 36, "snare": 38, "rim shot": 37, "rimshot": 37, "cross stick": 37,
-    "rim click": 37, "hi hat": 42, "hihat": 42, "open hihat": 46, "closed hihat": 42, "pedal hihat": 44,
-    "foot hi hat": 44, "hi hat open": 46, "hi hat closed": 42, "hi hat pedal": 44, "ride": 51, "ride cymbal": 51,
-    "crash": 49, "crash cymbal": 49, "china": 52, "china cymbal": 52, "splash": 55, "wood block": 76, "floor tom": 43,
-    "mid tom": 47, "middle tom": 47, "hi tom": 50, "clap": 39, "shaker": 82, "castanets": 85, "sleigh bells": 83,
-    "sticks": 31,
-}  # fmt: skip
 
 
 def by_sound(sound: str) -> tuple[int, bool, int | None] | None:
@@ -104,25 +91,3 @@ def by_sound(sound: str) -> tuple[int, bool, int | None] | None:
         if name in _DRUMS:
             return 0, True, _DRUMS[name]
     return None
-
-
-def drum_by_name(name: str) -> int | None:
-    """The key of a drum by General MIDI's name for it, or a usual one."""
-    return _general_midi()[1].get(_plain(name))
-
-
-def program_by_name(name: str) -> int | None:
-    """The program that General MIDI calls so."""
-    return _general_midi()[0].get(_plain(name))
-
-
-@cache
-def _general_midi() -> tuple[dict[str, int], dict[str, int]]:
-    from pretty_midi.constants import DRUM_MAP, INSTRUMENT_MAP
-
-    drums = {_plain(name): key for key, name in enumerate(DRUM_MAP, 35)}
-    return {_plain(name): program for program, name in enumerate(INSTRUMENT_MAP)}, _NAMES | drums
-
-
-def _plain(name: str) -> str:
-    return " ".join(regex.findall(r"\w+", name.lower()))

@@ -20,7 +20,7 @@ class Swing:
         self.starts = [at for at, _ in self.marks]
 
     def shifts(self, chords: list[Chord], measure: Measure, start: Fraction) -> dict[int, tuple[Fraction, Fraction]]:
-        """Of each chord, by its id, how much later it begins and ends, in quarters.
+        """How much later each chord begins and ends, in quarters, by the id of the chord.
 
         Args:
             start: of the measure, in quarters from the beginning of the performance.

@@ -1,4 +1,4 @@
-"""Tempo: numbers, metronome marks and words, and which of them is in force when.
+"""Tempo: numbers and metronome marks, and which of them, or of the words in ``tempo_words``, is in force when.
 
 ``<sound tempo>`` comes before a metronome mark, that before words. A number that says nothing (0, empty, negative, no
 number) or that no music has (outside ``MIN_TEMPO`` to ``MAX_TEMPO``) changes nothing, and is counted as left out. Of
@@ -28,38 +28,7 @@ HIDDEN, RELATIVE = "hidden", "relative"  # names of a tempo: without anything to
 _UNITS = {"1024th": 256, "512th": 128, "256th": 64, "128th": 32, "64th": 16, "32nd": 8, "16th": 4, "eighth": 2}
 UNITS = {kind: Fraction(1, n) for kind, n in _UNITS.items()}  # quarters
 UNITS |= {kind: Fraction(4 << k, 4) for k, kind in enumerate(("quarter", "half", "whole", "breve", "long", "maxima"))}
-_NUMBER = r"(\d+(?:[.,]\d+)?|[.,]\d+)"
-_SYMBOLS = {"\u2669": 1, "\u266a": Fraction(1, 2), "\U0001d15d": 4, "\U0001d15e": 2, "\U0001d15f": 1}
-_SYMBOLS |= {"\U0001d160": Fraction(1, 2), "\U0001d161": Fraction(1, 4)}
-_IN_TEXT = regex.compile(rf"([{''.join(_SYMBOLS)}])\s*(\.?)\s*=\s*(?:c(?:a|irca)?\b\.?\s*|~\s*)?{_NUMBER}")
-_FIRST = regex.compile(
-    r"^\W*(a )?tempo (i|1|1\s?[o\u00ba\u00b0]|i\s?[o\u00ba\u00b0]|1mo|imo|primo|iniziale|di prima|come prima)(?!\w)|"
-    r"^\W*(tempo )?come prima\b|^\W*come al principio\b|^\W*(1\s?[o\u00ba\u00b0]|i[o\u00ba\u00b0]?|primo) tempo\b|"
-    r"^\W*(premier|1\s?er) mouv|^\W*mouv\w*\.? (du d\u00e9but|initial)|^\W*erstes (zeitma|tempo)|"
-    r"^\W*wie (am )?anfangs?\b",
-    regex.IGNORECASE,
-)
-_BACK = regex.compile(
-    r"^\W*((a|in|al|im) tempo\b(?! d[ie]\b)|(lo |l.\s?)i?stesso (tempo|movimento)\b|tempo\W*$|im zeitma|au mouv)"
-    r"|^\W*l.?istesso (tempo|movimento)\b|^\W*(medesimo|stesso) (tempo|movimento)\b",
-    regex.IGNORECASE,
-)
-_PASSING = regex.compile(
-    r"\b(rit|ritard(ando)?|ritenuto|riten|rall|rallent(ando)?|accel|acceler(ando)?|string(endo)?|stringen|allarg(ando)?|"
-    r"slarg(ando)?|slent(ando)?|lentando|calando|morendo|smorz(ando)?|perdendosi|affrett(ando)?|precipitando|"
-    r"incalzando|"
-    r"trattenuto|zur\u00fcckhaltend|c\u00e9dez|retenu|ralentir|pressez|slow(ing)? down|hold(ing)? back|speed(ing)? up|"
-    r"broaden)\b",
-    regex.IGNORECASE,
-)
-_FREE = regex.compile(
-    r"\b(rubato|ad lib(itum)?|senza (misura|tempo)|a piacere|colla (voce|parte)|recit(ativo)?)\b", regex.IGNORECASE
-)
-_RELATIVE = regex.compile(
-    r"\b((pi\u00f9|piu|pi\u00fa|meno) (mosso|moto|lento|vivo|animato|allegro|tranquillo|presto|largo|adagio)|langsamer|"
-    r"schneller|slower|faster|moins vite|plus (lent|vite))\b",
-    regex.IGNORECASE,
-)
+NUMBER = r"(\d+(?:[.,]\d+)?|(?<!\p{L})[.,]\d+)"  # of "c.60" it is 60
 
 
 def amount(text: str, low: float, high: float) -> float | None:
@@ -84,44 +53,6 @@ def tempo_of(text: str | None, left_out: LeftOut, unit: Fraction = Fraction(1)) 
     return value
 
 
-def change(text: str) -> str:
-    """What change words speak of, that "a tempo" ends: ``gradual``, whose number holds in passing, ``free``, or none.
-    Words that begin with a tempo ("Andante rubato") are a tempo."""
-    found = "gradual" if _PASSING.search(text) else "free" if _FREE.search(text) else ""
-    return "" if found and _of_table(text.lower().strip(" .,:()[]")) is not None else found
-
-
-def is_relative(text: str) -> bool:
-    """Whether words are of a tempo beside the one before, such as "meno mosso"."""
-    return bool(_RELATIVE.search(text))
-
-
-def words_tempo(text: str, left_out: LeftOut) -> float | str | None:
-    """What words alone say: quarters a minute, ``FIRST``, ``BACK`` or nothing."""
-    written = _IN_TEXT.search(text)
-    if written:
-        unit = Fraction(_SYMBOLS[written[1]]) * (Fraction(3, 2) if written[2] else 1)
-        return tempo_of(written[3], left_out, unit)
-    if _FIRST.search(text):
-        return FIRST
-    if _BACK.search(text):
-        return BACK
-    low = text.lower().strip(" .,:()[]")
-    return _of_table(low) if low[:1].isalpha() else None
-
-
-def _of_table(low: str) -> float | None:
-    """``Allegro``, ``Andante con moto``: the longest beginning that music21 knows."""
-    from music21.tempo import defaultTempoValues
-
-    words = regex.split(r"[\s,.(]+", low)
-    for n in range(min(3, len(words)), 0, -1):
-        found = defaultTempoValues.get(" ".join(words[:n]))
-        if found is not None:
-            return float(found)
-    return None
-
-
 def metronome(element, position: Fraction, out: list[Direction], left_out: LeftOut, name: str):
     """``quarter = 96``, or ``quarter = dotted quarter``, which says how the tempo changes; ``name`` of the tempo."""
     if element.find("metronome-note") is not None:
@@ -139,7 +70,7 @@ def metronome(element, position: Fraction, out: list[Direction], left_out: LeftO
         elif child.tag == "beat-unit-tied" and units:
             units[-1] += _unit(child, child.find("beat-unit")) or 0
         elif child.tag == "per-minute":
-            found = regex.search(_NUMBER, child.text or "")
+            found = regex.search(NUMBER, child.text or "")
             figure = found[1] if found and not (child.text or "").lstrip().startswith("-") else ""
     if len(units) == 2 and not figure:
         out.append(Direction(position, "modulation", float(units[1] / units[0]), rank=2))

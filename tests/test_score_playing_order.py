@@ -276,11 +276,12 @@ CODA = "<direction><direction-type><coda/></direction-type></direction>"
 
 TO_THE_BEGINNING = (
     "D.C.|D. C.|DC|D.C|d.c.|da capo|Da Capo|DA CAPO|da capo.|(D.C.)|D.C. (no repeats)|D.C. senza ripetizione|Da-Capo|"
-    "D.C. ad lib.|2nd time D.C.|Menuetto da capo"
+    "D.C. ad lib.|2nd time D.C.|Menuetto da capo|Dal Capo|after the 2nd ending D.C."
 )
 NO_INSTRUCTION = (
     "Aria da capo|Live in Washington D.C.|al fine del brano|Finesse|Feeling fine|Coda|Codex|AC/DC|Dal mare|Dolce|dcs|"
-    "Coda di Volpe|Da capo aria|The coda of D. Scarlatti|d|To my codas|by D.S.|D.C. 2023|Capo 3|Finale"
+    "Coda di Volpe|Da capo aria|The coda of D. Scarlatti|d|To my codas|by D.S.|D.C. 2023|Capo 3|Finale|"
+    "No repeats on D.C.|on D.C. only|(2nd time only on D.C.)|before D.C.|senza D.C.|no D.C.|after the Da Capo|D.S. only"
 )
 
 
@@ -305,7 +306,15 @@ def test_a_title_above_the_first_note_does_not_jump(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["D.C. al Fine", "Da capo al fine", "D.C.al Fine", "D. C. AL FINE", "D.C. sin' al Fine"]
+    "text",
+    [
+        "D.C. al Fine",
+        "D.C. al Fine (omit repeats)",
+        "Da capo al fine",
+        "D.C.al Fine",
+        "D. C. AL FINE",
+        "D.C. sin' al Fine",
+    ],
 )
 @pytest.mark.parametrize("end", ["Fine", "FINE", "(Fine)", "fine.", "Fine (last time)", "Fin"])
 def test_the_end_by_words(text, end):
@@ -327,6 +336,8 @@ def test_other_words_do_not_end(text):
         ("D. S. al Coda", "Last time to Coda", words("\U0001d10c Coda")),
         ("D.S. \U0001d10b al \U0001d10c", "(To Coda)", CODA),
         ("Del Segno al Coda", "To Coda 1", words("Coda 1")),
+        ("D.S. al Coda", "To Coda on D.S.", CODA),
+        ("D.S. al Coda", "On D.S. to Coda", CODA),
     ],
 )
 def test_the_coda_by_words(jump, leave, aim):

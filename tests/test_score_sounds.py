@@ -10,6 +10,7 @@ import pytest
 
 from prompt import load
 from score import read
+from score.instrument_names import by_name
 from score.performance import BadScore
 from small_scores import attributes, header, heard, move, note, notes, programs, score
 
@@ -44,6 +45,7 @@ def change(inner: str) -> str:
 CLARINET = "<instrument-sound>wind.reed.clarinet</instrument-sound>"
 FLUTE = [("P1-I1", "Flute", "<midi-program>74</midi-program>")]
 
+PERCUSSION_CLEF = f"<attributes>{PERCUSSION}</attributes>"
 DRUMS = {
     # Guitar notes and a noise (w3c/mnx issue 316).
     "noise in a guitar part": (header("Acoustic Guitar"), notes("E4 x:E4 G4 B4", 1), "E4 0-1, #37 1-2, G4 2-3, B4 3-4"),
@@ -52,6 +54,17 @@ DRUMS = {
         header("Guitar", ("P1-I1", "Guitar", "<midi-program>25</midi-program>"), *drums(39)),
         note("E4", 2, more=by("P1-I1")) + note("x:E4", 2, more=by("P1-I40")),
         "E4 0-2, #39 2-4",
+    ),
+    "bongos: the place tells which": (
+        header("Bongos"),
+        PERCUSSION_CLEF + notes("o:G4 o:E4 o:G4 o:E4", 1),
+        "#60 0-1, #61 1-2, #60 2-3, #61 3-4",
+    ),
+    "one wood block": (header("Wood Block"), PERCUSSION_CLEF + notes("o:E4 o:E4", 2), "#76 0-2, #76 2-4"),
+    "wood blocks": (
+        header("Wood Blocks"),
+        PERCUSSION_CLEF + notes("o:E4 o:A4 o:C5 o:F5", 1),
+        "#77 0-1, #77 1-2, #76 2-3, #76 3-4",
     ),
     "an x head with a pitch keeps it": (
         header("Acoustic Guitar"),
@@ -280,6 +293,11 @@ CHANGES = {
         '<midi-instrument id="P1-I1"><midi-program>66</midi-program></midi-instrument>',
         [73, 65],
     ),
+    "as Finale 26 writes it": (
+        '<play id="P1-I1"><other-play type="instrument-sound">wind.reed.saxophone.alto</other-play></play>',
+        [73, 65],
+    ),
+    "another play": ('<play id="P1-I1"><other-play type="x">wind.reed.oboe</other-play></play>', [73, 73]),
     "a program of 0 is none": (
         '<midi-instrument id="P1-I1"><midi-program>0</midi-program></midi-instrument>',
         [73, 73],
@@ -328,6 +346,48 @@ def test_standard_sounds(sound, program):
     assert programs(score([ONE + note("C5", 4), changed + note("C5", 4)]))[1] == program
 
 
+NAMES = {
+    0: "Piano|Klavier|Piano RH|Piano (Strings)",
+    4: "E-Piano|Rhodes",
+    24: "Guitar|Gitarre|Guitar Hero|Konzertgitarre",
+    27: "E-Gitarre|El. Guitar|E. Guitar 2|Guitarra eléctrica",
+    33: "Bass Guitar|5-string Bass Guitar|E-Bass|Bassgitarre|Basse électrique|El. Bass|B. Gtr.",
+    40: "Violin1|Violino I|Solo Violin|Violin Solo|Vl. I",
+    43: "Double Bass|Kb.|Kontrabass|String Bass|Contrabbassi",
+    52: "Vocals|Gesang|Soprano|Chor|Men|Sop.",
+    56: "Cornet|Flugelhorn|Bb Piccolo Trumpet|Tr. in B|Trompeten",
+    58: "Eb Bass|Euphonium|Baritone Horn|Euphonium T.C.",
+    60: "Horn in F|Corno|Waldhorn|Hrn.",
+    64: "Soprano Sax|Sax soprano",
+    65: "Alto Sax|Altsaxophon 2|A. Sax.",
+    66: "Saxofón tenor|Tenor Sax|T. Sax.|Ten. Sax",
+    67: "Bari Sax|Baritone Saxophone",
+    73: "Flute/Piccolo|Flöte|FLUTES|Fl. 1, 2",
+    74: "Altblockflöte|Tenor Recorder",
+    "#36": "Große Trommel|B.D.|Gran Cassa|Concert Bass Drum|Bass Drum & Cymbals",
+    "#38": "Perc. 1 (Snare)|Kl. Trommel|Side Drum|Caisse claire|Snare Drum 2",
+    "#49": "Cymbals|Becken|Suspended Cymbal|Piatti",
+    "#52": "Tam-tam",
+    "#73": "Güiro",
+    "#76": "Temple Blocks|Wood Block",
+    "#83": "Sleigh Bells",
+    "drums": "Drums1|Schlagzeug|Batería|Drum Machine|Perc.|Djembé",
+    None: "Melody|Part 1|Right Hand|P1|Staff 2|SmartMusic SoftSynth 1||1",
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "name"), [(known, name) for known, names in NAMES.items() for name in names.split("|")]
+)
+def test_instruments_by_their_names(known, name):
+    """As scores call their parts: the longest run of words tells, in six languages and in abbreviations."""
+    found = by_name(name)
+    if found is not None:
+        program, is_drum, key = found
+        found = program if not is_drum else "drums" if key is None else f"#{key}"
+    assert found == known
+
+
 def test_a_change_is_of_its_instrument_and_from_its_place_on():
     """The other instrument of the part keeps its sound; a repeat begins as it is written; voices behind a backup do
     not change before its time."""
@@ -354,6 +414,16 @@ def test_a_change_to_drums_and_the_place_for_them():
         '<instrument-change id="P1-I1"><instrument-sound>drum.snare-drum</instrument-sound></instrument-change>'
     )
     assert heard(score([ONE + note("C5", 4), snare + note("x:E4", 4)], headers=[head])) == "C5 0-4, #38 4-8"
+
+
+def test_a_change_to_another_drum():
+    """From the tambourine to the triangle, each by its key, which counts from 1."""
+    head = header(
+        "Percussion", ("P1-I1", "Tambourine", "<midi-channel>10</midi-channel><midi-unpitched>55</midi-unpitched>")
+    )
+    triangle = change('<midi-instrument id="P1-I1"><midi-unpitched>82</midi-unpitched></midi-instrument>')
+    hit = note("o:E4", 4, more=by("P1-I1"))
+    assert heard(score([ONE + hit, triangle + hit], headers=[head])) == "#54 0-4, #81 4-8"
 
 
 def test_volume_and_pan_change():
@@ -442,6 +512,7 @@ def container(*paths: str, kinds=()) -> str:
 
 MXL = "application/vnd.recordare.musicxml+xml"
 BOTH = {"a.xml": OTHER, "score.xml": WANTED}
+IN_FOLDER = {f"in/{name}": content for name, content in BOTH.items()}
 CONTAINERS = {
     "dot and slash": (container("./score.xml"), BOTH),
     "slash": (container("/score.xml"), BOTH),
@@ -455,6 +526,10 @@ CONTAINERS = {
     "percent signs in the name": (container("100%25.xml"), {"a.xml": OTHER, "100%25.xml": WANTED}),
     "an ampersand": (container("a&amp;b.xml"), {"a.xml": OTHER, "a&b.xml": WANTED}),
     "umlauts": (container("M\u00fcller.xml"), {"a.xml": OTHER, "M\u00fcller.xml": WANTED}),
+    "umlauts that macOS took apart": (container("M\u00fcller.xml"), {"a.xml": OTHER, "Mu\u0308ller.xml": WANTED}),
+    "a folder that was packed": (None, {"in/META-INF/container.xml": container("score.xml").encode(), **IN_FOLDER}),
+    "a folder of the container only": (container("in/score.xml"), BOTH),
+    "a list of scores stands first": (container("opus.xml", "score.xml"), {"opus.xml": b"<opus/>", **BOTH}),
     "no suffix": (container("score"), {"a.xml": OTHER, "score": WANTED}),
     "the first of several": (container("score.xml", "a.xml", kinds=[MXL, MXL]), BOTH),
     "a picture stands first": (
@@ -484,6 +559,13 @@ def test_containers(case):
     """The score that the container names is played: C4, not D4."""
     inside, members = CONTAINERS[case]
     assert heard(archive(inside, members)) == "C4 0-4"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "cp437"])
+def test_names_whose_encoding_an_archive_does_not_tell(encoding):
+    name = "M\u00fcller.xml".encode(encoding)
+    blob = archive(container("M\u00fcller.xml"), {"a.xml": OTHER, "x" * len(name): WANTED})
+    assert heard(blob.replace(b"x" * len(name), name)) == "C4 0-4"
 
 
 def test_containers_under_other_names(tmp_path):

@@ -89,6 +89,7 @@ def test_a_number_that_says_nothing_leaves_the_others():
         (unit("half") + unit("half") + bpm(40), 80),
         (unit("quarter") + bpm("ca. 90"), 90),
         (unit("quarter") + bpm("c. 90"), 90),
+        (unit("quarter") + bpm("c.90"), 90),
         (unit("quarter") + bpm("90-96"), 90),
         (unit("quarter") + bpm("90 \u2013 96"), 90),
         (unit("quarter") + bpm("circa 90.5"), 90.5),
@@ -143,15 +144,17 @@ def test_a_triplet_in_a_metric_modulation():
 
 A_TEMPO = (
     "a tempo|A tempo|(a tempo)|in tempo|a tempo, dolce|Tempo|l'istesso tempo|L\u2019istesso tempo|lo stesso tempo|"
-    "im Tempo"
+    "im Tempo|a tpo.|sempre a tempo|molto a tempo|Wieder im Tempo|tempo precedente|in time|"
+    "dolce, a tempo|subito a tempo"
 )
 TEMPO_I = (
     "Tempo I|Tempo I.|tempo primo|Tempo 1|Tempo I\u00b0|Tempo 1\u00ba|Tempo 1mo|a tempo primo|come prima|"
-    "Tempo come prima|Primo tempo"
+    "Tempo come prima|Primo tempo|Tempo 1er|original tempo|tempo originale|Tempo wie zu Anfang|Tempo del comienzo"
 )
 CHANGES = (
     "rit.|Rit.|ritard.|ritardando|rall.|rallentando|accel.|accelerando|poco rit.|molto rall.|string.|allarg.|riten.|"
-    "poco a poco accel."
+    "poco a poco accel.|rallentare|ralentissez|en retenant|\u00e9largir|en animant|etwas zur\u00fcckhalten|"
+    "breiter werden|dr\u00e4ngend|beschleunigen|slow down|slowing|dim. e rall.|rit. - - -"
 )
 
 
@@ -180,7 +183,17 @@ def test_the_first_tempo(back):
 
 
 @pytest.mark.parametrize(
-    "text", ["a tempo di valse", "Tempo II", "Tempo di menuetto", "tempo rubato", "attempo", "un tempo"]
+    "text",
+    [
+        "a tempo di valse",
+        "Tempo II",
+        "Tempo di menuetto",
+        "tempo rubato",
+        "attempo",
+        "un tempo",
+        "non a tempo",
+        "in tempo rubato",
+    ],
 )
 def test_words_that_are_not_a_tempo(text):
     assert tempi("", words("rit.", sound=tempo("40")), words(text)) == [60, 40, 40]
@@ -200,6 +213,18 @@ def test_a_tempo_after_another_tempo():
     assert tempi(
         "", words("rit.", sound=tempo("40")), words("a tempo"), words("rit.", sound=tempo("30")), words("a tempo")
     ) == [60, 40, 60, 30, 60]
+
+
+@pytest.mark.parametrize(
+    "text", ["senza rit.", "non ritardando", "ohne Zur\u00fcckhaltung", "without slowing", "Adagio"]
+)
+def test_words_that_are_no_change(text):
+    assert tempi("", words(text, sound=tempo("40")), words("a tempo")) == [60, 40, 40]
+
+
+@pytest.mark.parametrize("text", ["pi\u00f9 lento", "poco meno", "breiter", "Ruhiger", "moins vite", "slower"])
+def test_a_tempo_beside_the_one_before(text):
+    assert tempi("", words(text, sound=tempo("40")), words("a tempo")) == [60, 40, 60]
 
 
 def test_free_tempo():
@@ -240,6 +265,16 @@ def test_the_word_in_one_part_and_the_number_in_another():
         ("\u2669. = 60", 90),
         ("\u266a=120", 60),
         ("\U0001d15e = 45", 90),
+        ("\U0001d158\U0001d165 = 90", 90),  # head and stem
+        ("\ueca5 = 90", 90),  # SMuFL: metNoteQuarterUp, with metAugmentationDot, noteHalfUp
+        ("\ueca5\uecb7 = 60", 90),
+        ("Allegro (\ue1d3 = 45)", 90),
+        ("Allegro ( q = 90 )", 90),  # in a music font
+        ("q. = 60", 90),
+        ("quarter note = 90", 90),
+        ("dotted quarter = 60", 90),
+        ("Viertel = ca. 90", 90),
+        ("sense = 90", 60),
     ],
 )
 def test_a_number_in_words(text, quarters):
