@@ -10,6 +10,8 @@ import soxr
 
 from streams import open_streams
 from streams.kind import HEAD, MAYBE, what
+from streams.mpeg import id3_size
+from streams.source import is_cut_off
 
 MIN_RATE, MAX_RATE = 2000, 768000  # Hz
 MAX_CHANNELS = 64
@@ -85,8 +87,13 @@ def decode(path, sample_rate: int, channels: int = 1):
 
 
 def _kind(path) -> str | None:
+    """What is no audio, also behind an ID3v2 tag."""
     with open(path, "rb") as file:
-        return what(file.read(HEAD))
+        head = file.read(HEAD)
+        if size := id3_size(head):
+            file.seek(size)
+            head = file.read(HEAD) or head
+    return what(head)
 
 
 def _opened(file, path) -> soundfile.SoundFile:
@@ -97,6 +104,8 @@ def _opened(file, path) -> soundfile.SoundFile:
         if (kind := _kind(path)) is not None:
             raise Unusable(f"not an audio file, but {kind}") from None
         detail = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        if "not exist" in detail:  # said of what should be MP3 and has no frame of it
+            detail = "Format not recognised"
         raise Unusable(f"not an audio file that can be read ({detail})") from None
     if not MIN_RATE <= opened.samplerate <= MAX_RATE:
         opened.close()
@@ -123,7 +132,7 @@ def _blocks(file: soundfile.SoundFile, is_known: bool):
         if not np.isfinite(block).all():
             raise Unusable("it holds samples that are not finite (NaN or infinity)")
         yield block
-    if is_known and claimed - n_decoded > max(0.02 * claimed, 0.1 * rate):
+    if is_known and is_cut_off(claimed, n_decoded, rate):
         raise Unusable(f"truncated: its header claims {claimed / rate:.1f} s, it holds {n_decoded / rate:.1f} s")
 
 

@@ -49,23 +49,21 @@ class _Link:
 
 def streams(source: Source, start: int) -> list[Stream]:
     """The streams of a file; empty: it is one, and as it should be, or none of layer III."""
-    links = _links(source, start)
-    found = [_stream(source, link) for link in links if link.n_frames]
-    return (
-        []
-        if found == [None]
-        else [
-            one or Stream(View(source, [(a, b - a) for a, b in link.ranges]))
-            for one, link in zip(found, [link for link in links if link.n_frames], strict=True)
-        ]
-    )
+    links = [link for link in _links(source, start) if link.n_frames]
+    found = [_stream(source, link) for link in links]
+    if not found or (found == [None] and links[0].ranges[0][0] == start):
+        return []
+    return [
+        one or Stream(View(source, [(first, last - first) for first, last in link.ranges]))
+        for one, link in zip(found, links, strict=True)
+    ]
 
 
 def _links(source: Source, place: int) -> list[_Link]:
     links: list[_Link] = []
     while place + 4 <= source.size:
         head = source.at(place, 10)
-        if size := id3_size(head):
+        if (size := id3_size(head)) and place + size < source.size:
             place += size
             continue
         if head[:3] == b"TAG" and source.size - place <= 128 + 227:
@@ -133,15 +131,12 @@ def _told(frame: bytes, form: tuple) -> tuple[int, int] | None:
 def _stream(source: Source, link: _Link) -> Stream | None:
     """None: what its first frame tells is right, or it tells of more than there is, and is cut off."""
     n_bytes = sum(stop - start for start, stop in link.ranges)
-    if link.told and (
-        link.told[0] == link.n_frames or (link.told[0] > link.n_frames and link.told[1] > n_bytes + 2000)
-    ):
+    is_right = link.told and link.told[0] == link.n_frames
+    is_cut = link.told and link.told[0] > link.n_frames and link.told[1] > n_bytes + 2000
+    if is_right or is_cut:
         return None
-    silent, place, n_frames = (
-        source.at(link.ranges[0][0], link.silent),
-        _side(link.form),
-        link.n_frames.to_bytes(4, "big"),
-    )
+    silent, place = source.at(link.ranges[0][0], link.silent), _side(link.form)
+    n_frames = link.n_frames.to_bytes(4, "big")
     if silent[place : place + 4] in (b"Xing", b"Info") and silent[place + 7] & 1:  # what else it tells is kept
         silent = silent[: place + 8] + n_frames + silent[place + 12 :]
     else:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from streams.source import Source, Stream, View
+from streams.source import NO_SOUND, Source, Stream, View
 
 _FIRST, _LAST = 2, 4  # flags of a page
 _MOST = 255 * 8192  # samples that a page can hold: as many packets as it has segments, each of the longest block
-NO_SOUND = "cut off before its first sound"
 
 
 class _Page(NamedTuple):
@@ -33,9 +32,11 @@ def streams(source: Source, start: int) -> list[Stream]:
         begun = bool(page.flags & _FIRST)
         if links:
             links[-1].append(page)
-    found = [_stream(source, link, not is_whole or len(links) > 1) for link in links]
+    found = [_stream(source, link, not is_whole or start > 0 or len(links) > 1) for link in links]
     if not found:
         return [Stream(b"", trouble=NO_SOUND)] if start == 0 and source.at(0, 4) == b"OggS" else []
+    # A recording of a broadcast may end with the headers of a next piece.
+    found = [stream for stream in found if stream is None or stream.trouble != NO_SOUND] or found[:1]
     return [] if found == [None] else [stream for stream in found if stream]
 
 
@@ -71,16 +72,29 @@ def _stream(source: Source, pages: list[_Page], mend: bool) -> Stream | None:
     is_known, granule = bool(last.flags & _LAST), last.granule
     if granule <= before or granule - before > _MOST:
         mend, is_known, granule = True, False, max(0, before) + _MOST
-    if not (mend or not last.flags & _LAST):
+    early = any(page.flags & _LAST for page in own[:-1])  # some encoders end a stream, and go on
+    if not (mend or early or len(serials) > 1 or not last.flags & _LAST):
         return None
-    page = bytearray(source.at(last.place, last.size))
-    page[5] |= _LAST
-    page[6:14] = struct.pack("<q", granule)
-    page[22:26] = bytes(4)
-    page[22:26] = struct.pack("<I", _checksum(page))
     kept = own if len(serials) > 1 else pages
-    pieces = [bytes(page) if one is last else (one.place, one.size) for one in kept]
+    pieces = []
+    for page in kept:
+        if page is last:
+            pieces.append(_changed(source, page, page.flags | _LAST, granule))
+        elif page.flags & _LAST:
+            pieces.append(_changed(source, page, page.flags & ~_LAST, page.granule))
+        else:
+            pieces.append((page.place, page.size))
     return Stream(View(source, pieces), is_known=is_known, if_empty=NO_SOUND)
+
+
+def _changed(source: Source, page: _Page, flags: int, granule: int) -> bytes:
+    """A page with other flags and another granule position."""
+    out = bytearray(source.at(page.place, page.size))
+    out[5] = flags
+    out[6:14] = struct.pack("<q", granule)
+    out[22:26] = bytes(4)
+    out[22:26] = struct.pack("<I", _checksum(out))
+    return bytes(out)
 
 
 def _is_audio(source: Source, page: _Page) -> bool:

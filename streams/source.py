@@ -7,7 +7,18 @@ import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
+NO_SOUND = "cut off before its first sound"
 _BLOCK = 1 << 18
+
+
+def is_cut_off(claimed: int, n_samples: int, rate: int) -> bool:
+    """Whether more is missing of the samples that a header claims than encoders miscount, and than is worth losing
+    all the rest for: a fiftieth, or a tenth of a second.
+
+    Args:
+        rate: in Hz.
+    """
+    return claimed - n_samples > max(0.02 * claimed, 0.1 * rate)
 
 
 class Source:
