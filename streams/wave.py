@@ -47,14 +47,16 @@ def _wav(source: Source, start: int, alone: bool) -> tuple[Stream | None, int]:
         elif name == b"ds64":
             n_large = struct.unpack("<Q", source.at(body + 8, 8).ljust(8, b"\0"))[0]
         elif name == b"data":
+            told = size
             if size == _ALL_ONES and 0 < n_large <= left:
                 size = n_large
             elif size in (0, _ALL_ONES) and left and not (size == 0 and _is_chain(source, body, order)):
                 mend, size = mend or size == 0 or form != b"RIFF", left
             elif size < left - 2**32:  # a length of which the upper bits are lost
                 mend, size = True, size + (left - size) // 2**32 * 2**32
-            if size >= left and (other := _next_file(source, body)) >= 0:
-                mend, size = True, other - body
+            if told != size >= left or size > left:  # another file may follow samples of unknown length
+                other = find_wav(source, body, source.size)
+                mend, size = (True, other - body) if other >= 0 else (mend, size)
             size = min(size, left)
             mend |= not fmt or bool(data)
             data.append((body, size))
@@ -97,11 +99,6 @@ def find_wav(source: Source, place: int, stop: int) -> int:
     """Where the header of a WAV file begins from ``place`` up to ``stop``; -1: nowhere."""
     found = source.find((b"WAVEfmt ",), place, stop)
     return found - 8 if found - 8 >= place and source.at(found - 8, 4) in NAMES else -1
-
-
-def _next_file(source: Source, place: int) -> int:
-    """Where another file follows samples of unknown length; -1: nowhere."""
-    return find_wav(source, place, source.size)
 
 
 def _is_sound(source: Source, place: int) -> bool:
