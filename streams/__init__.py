@@ -41,7 +41,7 @@ def open_streams(path) -> list[Stream]:
     elif b"OggS" in source.at(start, _BEFORE):
         found = ogg.streams(source, start)
     else:
-        found = mpeg.streams(source, start)
+        found = mpeg.streams(source, start, os.fsdecode(path).lower().endswith((".mp1", ".mp2", ".mp3")))
     if not found:
         source.file.close()
     return found or [whole]

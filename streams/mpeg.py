@@ -47,11 +47,18 @@ class _Link:
             self.ranges.append([place, place + size])
 
 
-def streams(source: Source, start: int) -> list[Stream]:
-    """The streams of a file; empty: it is one, and as it should be, or none of layer III."""
+def streams(source: Source, start: int, is_named: bool) -> list[Stream]:
+    """The streams of a file; empty: it is one, and as it should be, or none of layer III.
+
+    Args:
+        is_named: whether its name says that it is MPEG. libsndfile believes that, and the decoder that it then asks
+            complains on the terminal of all that it does not understand; so it gets the bytes without the name.
+    """
     links = [link for link in _links(source, start) if link.n_frames]
+    if not links:
+        return [Stream(View(source, [(start, source.size - start)]))] if is_named or start else []
     found = [_stream(source, link) for link in links]
-    if not found or (found == [None] and links[0].ranges[0][0] == start):
+    if found == [None] and links[0].ranges[0][0] == start:
         return []
     return [
         one or Stream(View(source, [(first, last - first) for first, last in link.ranges]))
@@ -133,12 +140,14 @@ def _stream(source: Source, link: _Link) -> Stream | None:
     n_bytes = sum(stop - start for start, stop in link.ranges)
     is_right = link.told and link.told[0] == link.n_frames
     is_cut = link.told and link.told[0] > link.n_frames and link.told[1] > n_bytes + 2000
-    if is_right or is_cut:
+    is_tidy = len(link.ranges) == 1 and source.at(link.ranges[0][1], 3) in (b"", b"TAG")
+    if is_cut or (is_right and is_tidy):
         return None
     silent, place = source.at(link.ranges[0][0], link.silent), _side(link.form)
     n_frames = link.n_frames.to_bytes(4, "big")
     if silent[place : place + 4] in (b"Xing", b"Info") and silent[place + 7] & 1:  # what else it tells is kept
-        silent = silent[: place + 8] + n_frames + silent[place + 12 :]
+        told = n_frames + (n_bytes.to_bytes(4, "big") if silent[place + 7] & 2 else b"")
+        silent = silent[: place + 8] + told + silent[place + 8 + len(told) :]
     else:
         head = bytes([0xFF, link.head[1] | 1, 9 << 4 | link.head[2] & 0x0C, link.head[3]])  # no checksum, no padding
         silent = (head.ljust(place, b"\0") + b"Xing\0\0\0\1" + n_frames).ljust(_frame(head)[1], b"\0")

@@ -324,6 +324,20 @@ def test_mp3(tmp_path, blob, n):
     assert 0 <= len(decoded(tmp_path, blob, name="a.mp3")) - n * len(LONG) < 3000 * n
 
 
+@pytest.mark.parametrize(
+    "blob",
+    [MP3 + bytes(5000), b"ID3\3\0\0\0\0\0\x14" + bytes(20000), np.random.default_rng(0).bytes(5000)],
+    ids=["zeros behind", "a tag and zeros", "noise"],
+)
+def test_the_decoder_of_mp3_says_nothing_of_its_own(tmp_path, capfd, blob):
+    (tmp_path / "a.mp3").write_bytes(blob)
+    try:
+        assert sum(map(len, decode(tmp_path / "a.mp3", RATE))) >= len(LONG)
+    except Unusable as error:
+        assert "exist" not in str(error) and blob[:4] != MP3[:4]
+    assert capfd.readouterr().err == ""
+
+
 def test_mp3_that_is_cut_off(tmp_path):
     assert "its header claims 8.0 s, it holds" in refused(tmp_path, MP3[: len(MP3) // 2], "a.mp3")
 
