@@ -15,7 +15,7 @@ from streams.source import Source, Stream
 
 __all__ = ["Stream", "open_streams"]
 _BEFORE = 1 << 16  # bytes that may stand before a file
-_NAMES = (b"FORM", b"caff", b".snd", b"fLaC", b"OggS", b"riff")
+_NAMES = (b"FORM", b"caff", b".snd", b"dns.", b"fLaC", b"OggS", b"riff")
 
 
 def open_streams(path) -> list[Stream]:
@@ -34,7 +34,7 @@ def open_streams(path) -> list[Stream]:
         found = wave.aiff(source, start)
     elif head[:4] == b"caff":
         found = wave.caf(source)
-    elif head[:4] == b".snd":
+    elif head[:4] in (b".snd", b"dns."):
         found = wave.au(source)
     elif head[:4] == b"fLaC":
         found = flac.streams(source, start)

@@ -43,7 +43,7 @@ def _stream(source: Source, start: int, end: int) -> Stream:
         (packed >> 36 & 31) + 1,
         packed & (1 << 36) - 1,
     )
-    n = _n_samples(source, first, end, int.from_bytes(info[8:10], "big"), channels, bits)
+    n = _n_samples(source, first, end, int.from_bytes(info[8:10], "big"), channels, bits, claimed)
     if n == claimed or not n:
         return Stream(View(source, [(start, end - start)]))
     if is_cut_off(claimed, n, rate):
@@ -53,7 +53,7 @@ def _stream(source: Source, start: int, end: int) -> Stream:
     return Stream(View(source, [head, (first, end - first)]), is_known=False)
 
 
-def _n_samples(source: Source, first: int, end: int, block: int, channels: int, bits: int) -> int:
+def _n_samples(source: Source, first: int, end: int, block: int, channels: int, bits: int, claimed: int) -> int:
     """Samples up to the end of the last whole frame; 0: unknown."""
     begin = max(first, end - _TAIL)
     tail = b"".join(source.at(place, min(1 << 18, end - place)) for place in range(begin, end, 1 << 18))
@@ -64,16 +64,17 @@ def _n_samples(source: Source, first: int, end: int, block: int, channels: int, 
             place += 1
             continue
         start, size = header
-        return start + size if _is_whole(tail[place:]) else start
+        return start + size if _is_whole(tail[place:], start + size == claimed) else start
     return 0
 
 
-def _is_whole(tail: bytes) -> bool:
+def _is_whole(tail: bytes, is_expected: bool) -> bool:
     """Whether the frame that begins here has its end: the checksum over it and its own checksum is 0 there, and the
-    file ends, or a tag or zeros follow."""
+    file ends, or a tag or zeros follow. Where the header tells of this end, anything may follow."""
     for end, value in enumerate(_crc(tail, 16, 0x8005), 1):
         after = tail[end : end + 8]
-        if value == 0 and end > 8 and (after.startswith((b"ID3", b"TAG", b"APETAGEX")) or not after.strip(b"\0")):
+        is_end = is_expected or after.startswith((b"ID3", b"TAG", b"APETAGEX")) or not after.strip(b"\0")
+        if value == 0 and end > 8 and is_end:
             return True
     return False
 

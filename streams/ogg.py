@@ -6,11 +6,15 @@ Source: RFC 3533 (pages), RFC 7845 (Opus), "Vorbis I specification".
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import NamedTuple
 
 from streams.source import NO_SOUND, Source, Stream, View
 
 _FIRST, _LAST = 2, 4  # flags of a page
+_ALL_ONES = 2**32 - 1
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_MAX_DAMAGED = 1000  # pages; a file of so many is none
 _MOST = 255 * 8192  # samples that a page can hold: as many packets as it has segments, each of the longest block
 
 
@@ -41,21 +45,25 @@ def streams(source: Source, start: int) -> list[Stream]:
 
 
 def _pages(source: Source, place: int) -> tuple[list[_Page], bool]:
-    """All whole pages, and whether nothing else stands between them or before them."""
-    pages, is_whole = [], True
+    """All whole pages, and whether nothing else stands between them or before them. One that is cut off within seems
+    to go on into what follows."""
+    pages, is_whole, n_damaged = [], True, 0
     while place < source.size:
         head = source.at(place, 27)
         if head[:4] == b"OggS" and len(head) == 27:
             flags, granule, serial = struct.unpack_from("<BqI", head, 5)
             n = head[26]
             size = 27 + n + sum(source.at(place + 27, n))
-            if place + size <= source.size:
+            end, is_page = place + size, place + size <= source.size
+            if is_page and end < source.size and source.at(end, 4) != b"OggS" and _is_damaged(source, place, size):
+                is_page, n_damaged = False, n_damaged + 1
+            if is_page:
                 pages.append(_Page(place, size, flags, granule, serial))
                 place += size
                 continue
         found = source.find((b"OggS",), place + 1, source.size)
         is_whole &= bool(pages) and found < 0
-        if found < 0:
+        if found < 0 or n_damaged > _MAX_DAMAGED:
             break
         place = found
     return pages, is_whole
@@ -105,14 +113,14 @@ def _is_audio(source: Source, page: _Page) -> bool:
 
 
 def _checksum(page: bytes | bytearray) -> int:
-    """CRC of 32 bits by 0x04C11DB7, not reflected, that begins with 0."""
-    table = []
-    for byte in range(256):
-        entry = byte << 24
-        for _ in range(8):
-            entry = entry << 1 ^ (0x04C11DB7 if entry & 1 << 31 else 0)
-        table.append(entry & 0xFFFFFFFF)
-    value = 0
-    for byte in page:
-        value = (value << 8 & 0xFFFFFFFF) ^ table[value >> 24 ^ byte]
-    return value
+    """CRC of 32 bits by 0x04C11DB7, not reflected, that begins with 0: zlib's, with the bits of each byte, and of the
+    result, the other way round."""
+    value = ~zlib.crc32(page.translate(_MIRRORED), _ALL_ONES) & _ALL_ONES
+    return int(f"{value:032b}"[::-1], 2)
+
+
+def _is_damaged(source: Source, place: int, size: int) -> bool:
+    """Whether a page is another than its checksum tells."""
+    page = bytearray(source.at(place, size))
+    told, page[22:26] = int.from_bytes(page[22:26], "little"), bytes(4)
+    return _checksum(page) != told

@@ -163,10 +163,11 @@ def caf(source: Source) -> list[Stream]:
 
 
 def au(source: Source) -> list[Stream]:
-    """An AU file whose samples have no length."""
-    offset, size = struct.unpack(">II", source.at(4, 8).ljust(8, b"\0"))
+    """An AU file whose samples have no length; ``dns.`` begins one with its least significant bytes first."""
+    order = ">" if source.at(0, 4) == b".snd" else "<"
+    offset, size = struct.unpack(order + "II", source.at(4, 8).ljust(8, b"\0"))
     left = source.size - offset
     if size or left <= 0 or offset < 24:
         return []
-    head = source.at(0, 8) + struct.pack(">I", min(left, _ALL_ONES)) + source.at(12, offset - 12)
+    head = source.at(0, 8) + struct.pack(order + "I", min(left, _ALL_ONES)) + source.at(12, offset - 12)
     return [Stream(View(source, [head, (offset, left)]), is_known=False)]

@@ -82,6 +82,7 @@ LENGTHS = {
     "caf longer than the file": put(CAF, CAF_DATA, ">q", 10**12),
     "au -1": put(AU, 8, ">I", ALL_ONES),
     "au 0": put(AU, 8, ">I", 0),
+    "au 0, least significant bytes first": struct.pack("<4s5I", b"dns.", 24, 0, 3, RATE, 1) + DATA[8:],
     "LIST before fmt": riff(LIST, FMT, DATA),
     "junk of 300 kB": riff(chunk(b"id3 ", b"x" * 300_001), FMT, DATA),
     "LIST of zeros, as some recorders have": riff(FMT, chunk(b"LIST", bytes(393_164)), DATA),
@@ -158,10 +159,13 @@ ID3 = b"ID3\4\0\0" + bytes([0, 18, 79, 0]) + bytes((18 << 14) + (79 << 7))  # a 
         (with_picture(UNKNOWN), 1),
         (with_picture(FLAC) + FLAC, 2),
         (FLAC + FLAC[:42], 1),
+        (FLAC + b"\x55" * 100, 1),
+        (FLAC + b"\0\0\r\n" + FLAC, 2),
     ],
     ids=[
         *("0", "0, no MD5", "half", "ID3", "ID3, 0", "two ID3, 0", "0, ID3v1", "two", "three, 0", "two, ID3 between"),
         *("10 more", "BOM", "a FLAC in a picture", "a FLAC in a picture, 0", "two, a picture", "a second of no sound"),
+        *("junk behind", "two, junk between"),
     ],
 )
 def test_flac(tmp_path, blob, n):
@@ -270,6 +274,15 @@ def test_ogg_that_goes_on_behind_its_end(tmp_path):
 
 def test_ogg_behind_a_tag(tmp_path):
     assert len(decoded(tmp_path, ID3 + VORBIS, name="a.ogg")) == len(LONG)
+
+
+def test_ogg_that_is_cut_off_before_another(tmp_path):
+    """The page that is cut off within is not read on into what follows."""
+    found = pages(VORBIS)
+    half = b"".join(found[:-2]) + found[-2][: len(found[-2]) // 2]
+    first, both = (decoded(tmp_path, blob, name="a.ogg") for blob in (b"".join(found[:-2]), half + VORBIS))
+    assert len(both) == len(first) + len(LONG) and np.abs(both).max() < 1
+    assert np.array_equal(both[: len(first)], first)
 
 
 @pytest.mark.parametrize("n", [30, 100, 4000])
