@@ -1,8 +1,9 @@
 """MIDI files -> a performance: what the events of ``smf`` do to notes and instruments.
 
 Channel 10 is drums, and so is any channel that GS, XG or GM2 makes one. Where several tracks on one channel name
-programs, each track sounds by itself, as notation programs write them; else all tracks of a channel share its program,
-bend and controllers. What cannot be heard, or is out of range, changes nothing and refuses nothing.
+programs, each of them sounds by itself, as notation programs write them, and the controllers of other tracks concern
+them all; else all tracks of a channel share its program, bend and controllers. What cannot be heard, or is out of
+range, changes nothing and refuses nothing.
 
 Sources: "MIDI 1.0 Detailed Specification" 4.2 (controllers, registered parameters), RP-015 (reset of controllers), the
 General MIDI 2 specification, and the implementation charts of the Roland SC-55 (GS) and the Yamaha MU80 (XG).
@@ -132,7 +133,7 @@ def _play(song: Song, seconds) -> Performance:
         return parts[channel]
 
     def all_parts() -> list[Part]:
-        return [part for within in parts.values() for part in within.values()]
+        return [part for by_track in parts.values() for part in by_track.values()]
 
     for event in song.events:
         time = seconds(event.tick)
@@ -147,8 +148,8 @@ def _play(song: Song, seconds) -> Performance:
                     part.become(said[1])
         if event.status not in _HEARD:
             continue
-        within = parts_of(event.channel)
-        part = within.get(event.track, within[-1])
+        by_track = parts_of(event.channel)
+        part = by_track.get(event.track, by_track[-1])
         if event.status == _NOTE_ON and event.second > 0:
             _strike(part, event, time, out)
         elif event.status in (_NOTE_ON, _NOTE_OFF):
@@ -156,7 +157,7 @@ def _play(song: Song, seconds) -> Performance:
         elif event.status == _PROGRAM:
             part.program(time, out, event.first, system)
         else:  # of a track that does not sound by itself, it concerns all of the channel
-            for one in (part,) if event.track in within else within.values():
+            for one in (part,) if event.track in by_track else by_track.values():
                 if event.status == _BEND:
                     one.set(time, out, "bend", (event.second << 7 | event.first) - 8192)
                 else:
@@ -173,7 +174,7 @@ def _play(song: Song, seconds) -> Performance:
 
 
 def _strike(part: Part, event: Event, time: float, out: Performance):
-    """Begin a note; an instrument that nobody plays is none."""
+    """Begin a note. A part gets its instrument with its first note, so that one without notes has none."""
     if part.index is None:
         part.index = len(out.instruments)
         out.instruments.append(Instrument(0, part.drums))

@@ -129,7 +129,7 @@ def _unwrapped(blob: bytes) -> bytes:
 
 
 def _is_chunk(blob: bytes, place: int) -> bool:
-    """Whether a chunk of any name can begin here, or the file ends."""
+    """Whether a chunk of any name can begin here, or the file ends here."""
     name = blob[place : place + 4]
     if place == len(blob):
         return True
@@ -192,10 +192,10 @@ class _Reader:
             byte = blob[place]
             place += 1
             if byte < 0x80:
-                if not status:  # no running status
+                if not status:  # There is no running status that could take the byte as data.
                     place = begin + 1
                     while place + 1 < limit and not blob[place] < 0x80 <= blob[place + 1]:
-                        place += 1  # to the next short time with a status behind it
+                        place += 1  # Go on to what looks like a delta time of one byte and a status.
                     self.n_skipped += place - begin
                     continue
                 byte, place = status, place - 1
@@ -256,7 +256,8 @@ class _Reader:
         return events, tick, limit
 
     def _quantity(self, place: int) -> tuple[int, int]:
-        """A variable-length quantity, and the place behind it; also with more leading bytes than are allowed."""
+        """The variable-length quantity that begins here, and the place behind it. It may have more than the four bytes
+        that are allowed; only its lower 28 bits count."""
         blob, value = self.blob, 0
         while place < len(blob):
             byte = blob[place]
@@ -271,7 +272,7 @@ class _Reader:
         return min(found, default=len(self.blob))
 
     def _behind(self, place: int, claimed: int) -> int:
-        """Where to look on after an end of track: at the next track, else where the chunk is said to end."""
+        """Where to go on after the end of a track: at the next track, else where the chunk is said to end."""
         return place if self.blob[place : place + 4] == b"MTrk" else max(place, claimed)
 
 

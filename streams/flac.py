@@ -15,7 +15,7 @@ _BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 256 << (i -
 
 
 def streams(source: Source, start: int) -> list[Stream]:
-    """The streams of a file; empty: it is one, and as it should be."""
+    """The streams of a file; none where it is one stream that libsndfile reads rightly."""
     starts = [start]
     while (place := source.find(MARKS, _behind_metadata(source, starts[-1]), source.size)) >= 0:
         starts.append(place)
@@ -37,12 +37,8 @@ def _stream(source: Source, start: int, end: int) -> Stream:
     if first >= end:
         return Stream(b"", trouble=NO_SOUND)
     packed = int.from_bytes(info[18:26], "big")  # rate, channels, bits, samples: 20, 3, 5 and 36 bits
-    rate, channels, bits, claimed = (
-        packed >> 44,
-        (packed >> 41 & 7) + 1,
-        (packed >> 36 & 31) + 1,
-        packed & (1 << 36) - 1,
-    )
+    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    claimed = packed & (1 << 36) - 1  # samples
     n = _n_samples(source, first, end, int.from_bytes(info[8:10], "big"), channels, bits, claimed)
     if n == claimed or not n:
         return Stream(View(source, [(start, end - start)]))
@@ -54,7 +50,13 @@ def _stream(source: Source, start: int, end: int) -> Stream:
 
 
 def _n_samples(source: Source, first: int, end: int, block: int, channels: int, bits: int, claimed: int) -> int:
-    """Samples up to the end of the last whole frame; 0: unknown."""
+    """Samples up to the end of the last whole frame; 0 where none is found.
+
+    Args:
+        first, end: places of the first frame and of the end of the stream.
+        block: samples of a frame, where all have as many.
+        claimed: samples that STREAMINFO tells.
+    """
     begin = max(first, end - _TAIL)
     tail = b"".join(source.at(place, min(1 << 18, end - place)) for place in range(begin, end, 1 << 18))
     place = len(tail)

@@ -31,16 +31,18 @@ def id3_size(head: bytes) -> int:
 
 @dataclass
 class _Link:
-    """Frames of one form; ``ranges`` are where they stand."""
+    """One stream of a chain: frames of one ``form``, see :func:`_frame`, at the places from ``first`` to ``last`` of
+    each of its ``ranges``. ``head`` is the header of its first frame."""
 
     form: tuple
     head: bytes
     ranges: list[list[int]] = field(default_factory=list)
-    n_frames: int = 0
-    told: tuple[int, int] | None = None  # frames and bytes that its first frame tells; 0: does not
+    n_frames: int = 0  # that sound
+    told: tuple[int, int] | None = None  # the frames and bytes that a first frame without sound tells, 0 if it does not
     silent: int = 0  # bytes of that frame
 
     def add(self, place: int, size: int):
+        """Add a frame of ``size`` bytes at ``place``."""
         if self.ranges and self.ranges[-1][1] == place:
             self.ranges[-1][1] = place + size
         else:
@@ -48,7 +50,7 @@ class _Link:
 
 
 def streams(source: Source, start: int, is_named: bool) -> list[Stream]:
-    """The streams of a file; empty: it is one, and as it should be, or none of layer III.
+    """The streams of a file; none where it is one stream that libsndfile reads rightly, or not of layer III.
 
     Args:
         is_named: whether its name says that it is MPEG. libsndfile believes that, and the decoder that it then asks
@@ -67,6 +69,7 @@ def streams(source: Source, start: int, is_named: bool) -> list[Stream]:
 
 
 def _links(source: Source, place: int) -> list[_Link]:
+    """All frames from ``place`` on, by the streams to which they belong; tags and other bytes between are left out."""
     links: list[_Link] = []
     while place + 4 <= source.size:
         head = source.at(place, 10)

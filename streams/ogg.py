@@ -27,7 +27,7 @@ class _Page(NamedTuple):
 
 
 def streams(source: Source, start: int) -> list[Stream]:
-    """The streams of a file; empty: it is one, and as it should be."""
+    """The streams of a file; none where it is one stream that libsndfile reads rightly."""
     pages, is_whole = _pages(source, start)
     links, begun = [], False
     for page in pages:
@@ -45,8 +45,10 @@ def streams(source: Source, start: int) -> list[Stream]:
 
 
 def _pages(source: Source, place: int) -> tuple[list[_Page], bool]:
-    """All whole pages, and whether nothing else stands between them or before them. One that is cut off within seems
-    to go on into what follows."""
+    """All whole pages, and whether nothing else stands between them or before them.
+
+    A page that was cut off seems to go on into what follows, so the checksum decides where no page follows.
+    """
     pages, is_whole, n_damaged = [], True, 0
     while place < source.size:
         head = source.at(place, 27)
@@ -70,7 +72,11 @@ def _pages(source: Source, place: int) -> tuple[list[_Page], bool]:
 
 
 def _stream(source: Source, pages: list[_Page], mend: bool) -> Stream | None:
-    """What its pages are; None: they can stay as they are."""
+    """One stream of a chain, made of the pages of its sound; None where libsndfile reads them rightly.
+
+    Args:
+        mend: whether the stream must be taken out of the file in any case.
+    """
     serials = {page.serial for page in pages if page.flags & _FIRST}
     first = next((p for p in pages if _is_audio(source, p)), pages[0])
     own = [page for page in pages if page.serial == first.serial]

@@ -20,17 +20,17 @@ NAMES = (b"RIFF", b"RIFX", b"RF64", b"BW64")  # RIFX: the same with its most sig
 
 
 def wav(source: Source, start: int) -> list[Stream]:
-    """The streams of a WAV file that begins at ``start``; empty: it is as it should be."""
+    """The streams of a WAV file that begins at ``start``; none where it is one stream that libsndfile reads rightly."""
     out, place = [], start
     while place >= 0:
-        stream, place = _wav(source, place, alone=not out)
+        stream, place = _wav(source, place)
         if stream:
             out.append(stream)
     return out
 
 
-def _wav(source: Source, start: int, alone: bool) -> tuple[Stream | None, int]:
-    """One of them, None where it can stay as it is, and where the next one begins, or -1."""
+def _wav(source: Source, start: int) -> tuple[Stream | None, int]:
+    """The file that begins at ``start``, None where libsndfile reads it rightly, and where the next begins, or -1."""
     form = source.at(start, 4)
     order = ">" if form == b"RIFX" else "<"
     whole = start + 8 + struct.unpack(order + "I", source.at(start + 4, 4))[0]  # where the file ends, by its header
@@ -47,17 +47,8 @@ def _wav(source: Source, start: int, alone: bool) -> tuple[Stream | None, int]:
         elif name == b"ds64":
             n_large = struct.unpack("<Q", source.at(body + 8, 8).ljust(8, b"\0"))[0]
         elif name == b"data":
-            told = size
-            if size == _ALL_ONES and 0 < n_large <= left:
-                size = n_large
-            elif size in (0, _ALL_ONES) and left and not (size == 0 and _is_chain(source, body, order)):
-                mend, size = mend or size == 0 or form != b"RIFF", left
-            elif size < left - 2**32:  # a length of which the upper bits are lost
-                mend, size = True, size + (left - size) // 2**32 * 2**32
-            if told != size >= left or size > left:  # another file may follow samples of unknown length
-                other = find_wav(source, body, source.size)
-                mend, size = (True, other - body) if other >= 0 else (mend, size)
-            size = min(size, left)
+            size, is_wrong = _data_size(source, body, size, n_large, form)
+            mend |= is_wrong
             mend |= not fmt or bool(data)
             data.append((body, size))
         elif not data and size > _LARGE:
@@ -82,8 +73,31 @@ def _wav(source: Source, start: int, alone: bool) -> tuple[Stream | None, int]:
     return Stream(View(source, _wav_pieces(fmt, data, order)), is_known=False), following
 
 
+def _data_size(source: Source, body: int, told: int, n_large: int, form: bytes) -> tuple[int, bool]:
+    """How many bytes of samples really begin at ``body``, and whether libsndfile would read others.
+
+    Args:
+        told: the size in the header of the chunk.
+        n_large: the size that RF64 tells in its chunk ``ds64``, 0 without one.
+        form: the name of the file's form, as ``RIFF``.
+    """
+    left = source.size - body
+    if told == _ALL_ONES and 0 < n_large <= left:
+        return n_large, False
+    if told in (0, _ALL_ONES) and left and not (told == 0 and _is_chain(source, body, ">" if form == b"RIFX" else "<")):
+        size, is_wrong = left, told == 0 or form != b"RIFF"
+    elif told < left - 2**32:
+        return told + (left - told) // 2**32 * 2**32, True  # the upper bits of the length are lost
+    elif told <= left:
+        return told, False
+    else:
+        size, is_wrong = left, False
+    following = find_wav(source, body, source.size)  # of unknown length, the samples end before another file
+    return (following - body, True) if following >= 0 else (size, is_wrong)
+
+
 def _wav_pieces(fmt: bytes, data: list[tuple[int, int]], order: str) -> list:
-    """A file of these samples, of which there may be several chunks."""
+    """The pieces of a file with these samples, which may come from several chunks."""
     n, fmt = sum(size for _, size in data), struct.pack(order + "4sI", b"fmt ", len(fmt)) + fmt + b"\0" * (len(fmt) % 2)
     if n <= _LARGEST or order == ">":
         tail = fmt + struct.pack(order + "4sI", b"data", min(n, _ALL_ONES))
@@ -107,7 +121,7 @@ def _is_sound(source: Source, place: int) -> bool:
 
 
 def _is_name(source: Source, place: int) -> bool:
-    """Whether a chunk's name stands there."""
+    """Whether four printable characters, as the name of a chunk has them, stand there."""
     name = source.at(place, 4)
     return len(name) == 4 and all(32 <= byte < 127 for byte in name)
 
@@ -146,7 +160,7 @@ def aiff(source: Source, start: int) -> list[Stream]:
 
 
 def caf(source: Source) -> list[Stream]:
-    """A CAF file whose samples have no length, or more of it than there are."""
+    """A CAF file that tells no length of its samples, or one beyond its end; none where it is right."""
     place = 8
     while place + 12 <= source.size:
         name, size = struct.unpack(">4sq", source.at(place, 12))
@@ -163,7 +177,8 @@ def caf(source: Source) -> list[Stream]:
 
 
 def au(source: Source) -> list[Stream]:
-    """An AU file whose samples have no length; ``dns.`` begins one with its least significant bytes first."""
+    """An AU file that tells no length of its samples; none where it does. One that begins with ``dns.`` has its least
+    significant bytes first."""
     order = ">" if source.at(0, 4) == b".snd" else "<"
     offset, size = struct.unpack(order + "II", source.at(4, 8).ljust(8, b"\0"))
     left = source.size - offset
