@@ -24,6 +24,8 @@ class _Page(NamedTuple):
     flags: int
     granule: int
     serial: int
+    number: int
+    checksum: int
 
 
 def streams(source: Source, start: int) -> list[Stream]:
@@ -53,14 +55,18 @@ def _pages(source: Source, place: int) -> tuple[list[_Page], bool]:
     while place < source.size:
         head = source.at(place, 27)
         if head[:4] == b"OggS" and len(head) == 27:
-            flags, granule, serial = struct.unpack_from("<BqI", head, 5)
+            flags, granule, serial, number, checksum = struct.unpack_from("<BqIII", head, 5)
             n = head[26]
             size = 27 + n + sum(source.at(place + 27, n))
             end, is_page = place + size, place + size <= source.size
             if is_page and end < source.size and source.at(end, 4) != b"OggS" and _is_damaged(source, place, size):
                 is_page, n_damaged = False, n_damaged + 1
             if is_page:
-                pages.append(_Page(place, size, flags, granule, serial))
+                page = _Page(place, size, flags, granule, serial, number, checksum)
+                if pages and page[1:] == pages[-1][1:]:  # the same once more, as a server sends it that tries again
+                    is_whole = False
+                else:
+                    pages.append(page)
                 place += size
                 continue
         found = source.find((b"OggS",), place + 1, source.size)

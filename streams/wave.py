@@ -54,7 +54,7 @@ def _wav(source: Source, start: int) -> tuple[Stream | None, int]:
         elif not data and size > _LARGE:
             mend = True
         padded, bare = body + size + size % 2, body + size
-        if padded >= source.size:
+        if padded >= source.size and data:
             break
         if _is_name(source, padded):
             place = padded

@@ -90,6 +90,9 @@ LENGTHS = {
     "odd chunks, padded": riff(chunk(b"junk", bytes(7)), FMT, chunk(b"abcd", b"12345"), DATA),
     "bytes between chunks": riff(FMT, bytes(6), DATA),
     "samples before fmt": riff(DATA, FMT),
+    "a LIST of no size": riff(FMT, b"LIST\0\0\0\0INFOabcd", DATA),
+    "a LIST longer than the file": riff(FMT, b"LIST\xff\xff\xff\xffINFOabcd", DATA),
+    "no samples in a first chunk": riff(FMT, chunk(b"data", b""), DATA),
     "wav whose length counts samples, in a file of the right one": put(WAV, 40, "<I", len(TONE)),
     "samples in two chunks": riff(FMT, chunk(b"data", DATA[8:20008]), LIST, chunk(b"data", DATA[20008:])),
     "wav with a blank line before": b"\r\n" + WAV,
@@ -269,6 +272,13 @@ def test_ogg_that_goes_on_behind_its_end(tmp_path):
     found = pages(VORBIS)
     middle = len(found) // 2
     found[middle] = checked(put(found[middle], 5, "B", found[middle][5] | 4))
+    assert len(decoded(tmp_path, b"".join(found), name="a.ogg")) == len(LONG)
+
+
+@pytest.mark.parametrize("i", [0, 1, 4, -1])
+def test_ogg_that_has_a_page_twice(tmp_path, i):
+    found = pages(VORBIS)
+    found.insert(i if i >= 0 else len(found), found[i])
     assert len(decoded(tmp_path, b"".join(found), name="a.ogg")) == len(LONG)
 
 
