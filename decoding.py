@@ -37,6 +37,8 @@ def to_channels(block: np.ndarray, channels: int) -> np.ndarray:
     Shape:
         block ``[n_samples, n]`` float32 -> ``[n_samples]``, stereo ``[n_samples, 2]``
     """
+    if block.shape[1] == channels == 1:
+        return block[:, 0]
     if channels == 1:
         return np.ascontiguousarray(block.T).mean(axis=0, dtype=np.float32)
     places = _PLACES.get(block.shape[1], "C" * block.shape[1])

@@ -57,4 +57,4 @@ def _begin(source: Source) -> int:
     if source.at(place, 4) in (*wave.NAMES, *_NAMES):
         return place
     other = wave.find_wav(source, place, place + _BEFORE)
-    return max(other, source.find(flac.MARKS, place, place + _BEFORE), place)
+    return max(other, source.find(flac.MARK, place, place + _BEFORE), place)

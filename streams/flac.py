@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import regex
+
 from streams.source import NO_SOUND, Source, Stream, View, is_cut_off
 
-MARKS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # STREAMINFO comes first and has 34 bytes
+MARK = regex.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # STREAMINFO comes first and has 34 bytes
+_ALONE = b"fLaC\x80\x00\x00\x22"  # no other metadata follows it
 _TAIL = 1 << 21  # bytes in which the last frame begins; more than any frame of 8 channels of 24 bits and 65536 samples
 _BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 256 << (i - 8) for i in range(8, 16)}}
 
@@ -17,7 +20,7 @@ _BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 256 << (i -
 def streams(source: Source, start: int) -> list[Stream]:
     """The streams of a file; none where it is one stream that libsndfile reads rightly."""
     starts = [start]
-    while (place := source.find(MARKS, _behind_metadata(source, starts[-1]), source.size)) >= 0:
+    while (place := source.find(MARK, _behind_metadata(source, starts[-1]), source.size)) >= 0:
         starts.append(place)
     found = [_stream(source, one, end) for one, end in zip(starts, [*starts[1:], source.size], strict=True)]
     found = [stream for stream in found if stream.trouble != NO_SOUND] or found
@@ -45,7 +48,7 @@ def _stream(source: Source, start: int, end: int) -> Stream:
     if is_cut_off(claimed, n, rate):
         seconds = f"its header claims {claimed / max(1, rate):.1f} s, it holds {n / max(1, rate):.1f} s"
         return Stream(b"", trouble=f"damaged or cut off: {seconds}")
-    head = MARKS[1] + info[8:18] + (packed >> 36 << 36 | n).to_bytes(8, "big") + source.at(start + 26, 16)
+    head = _ALONE + info[8:18] + (packed >> 36 << 36 | n).to_bytes(8, "big") + source.at(start + 26, 16)
     return Stream(View(source, [head, (first, end - first)]), is_known=False)
 
 

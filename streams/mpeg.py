@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import regex
+
 from streams.source import Source, Stream, View
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # Hz, by version
@@ -18,6 +20,7 @@ _KBITS = {  # layer III, by whether it is version 1
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_SYNC = regex.compile(b"\xff")
 _LOST = 1 << 16  # bytes in which the next frame is looked for, where none follows
 
 
@@ -98,7 +101,7 @@ def _links(source: Source, place: int) -> list[_Link]:
 def _next_frame(source: Source, place: int, form) -> int:
     """Where two frames of a form (None: of any) follow each other, within some bytes; -1: nowhere."""
     stop = min(source.size, place + _LOST)
-    while (place := source.find((b"\xff",), place, stop)) >= 0:
+    while (place := source.find(_SYNC, place, stop)) >= 0:
         this, size = _frame(source.at(place, 4))
         after = place + size
         if size and form in (None, this) and (_frame(source.at(after, 4))[0] == this or after == source.size):

@@ -9,8 +9,11 @@ import struct
 import zlib
 from typing import NamedTuple
 
+import regex
+
 from streams.source import NO_SOUND, Source, Stream, View
 
+_NAME = regex.compile(b"OggS")
 _FIRST, _LAST = 2, 4  # flags of a page
 _ALL_ONES = 2**32 - 1
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -69,7 +72,7 @@ def _pages(source: Source, place: int) -> tuple[list[_Page], bool]:
                     pages.append(page)
                 place += size
                 continue
-        found = source.find((b"OggS",), place + 1, source.size)
+        found = source.find(_NAME, place + 1, source.size)
         is_whole &= bool(pages) and found < 0
         if found < 0 or n_damaged > _MAX_DAMAGED:
             break

@@ -7,7 +7,10 @@ import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import regex
+
 NO_SOUND = "cut off before its first sound"
+LONGEST = 8  # bytes of a pattern
 _BLOCK = 1 << 18
 
 
@@ -37,17 +40,16 @@ class Source:
             begin = 0
         return self._block[begin : begin + n]
 
-    def find(self, words: tuple[bytes, ...], place: int, stop: int) -> int:
-        """The first place from ``place`` up to ``stop`` where one of the words begins; -1: none."""
-        longest = max(map(len, words))
+    def find(self, pattern: regex.Pattern[bytes], place: int, stop: int) -> int:
+        """The first place from ``place`` up to ``stop`` where a pattern begins, -1 where it does nowhere; it may have
+        ``LONGEST`` bytes."""
         while place < stop:
-            block = self.at(place, min(_BLOCK, stop - place + longest))
-            found = [at for word in words if (at := block.find(word)) >= 0]
-            if found:
-                return place + min(found) if place + min(found) < stop else -1
-            if len(block) < longest:
+            block = self.at(place, min(_BLOCK, stop - place + LONGEST))
+            if found := pattern.search(block):
+                return place + found.start() if place + found.start() < stop else -1
+            if len(block) < LONGEST:
                 return -1
-            place += len(block) - longest + 1
+            place += len(block) - LONGEST + 1
         return -1
 
 

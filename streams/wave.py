@@ -2,13 +2,14 @@
 
 Sources: "Multimedia Programming Interface and Data Specifications 1.0" (IBM and Microsoft 1991), EBU Tech 3306 (RF64),
 ITU-R BS.2088 (BW64), "Audio Interchange File Format 1.3" (Apple 1989), "Apple Core Audio Format Specification 1.0", and
-Sun's audio(4). A length of 0 or of all ones is
-that of a writer into a pipe, which could not come back to it.
+Sun's audio(4). A length of 0 or of all ones is that of a writer into a pipe, which could not come back to it.
 """
 
 from __future__ import annotations
 
 import struct
+
+import regex
 
 from streams.source import Source, Stream, View
 
@@ -16,6 +17,7 @@ _ALL_ONES = 2**32 - 1
 _LARGEST = _ALL_ONES - 4096  # bytes of samples in a RIFF file
 _LARGE = 1 << 16  # bytes of another chunk before the samples, in which libsndfile may lose its way (issues 370, 542)
 _FAR = 1 << 20  # bytes in which a lost chunk is looked for
+_NEEDED, _HEAD = regex.compile(b"fmt |data"), regex.compile(b"WAVEfmt ")
 NAMES = (b"RIFF", b"RIFX", b"RF64", b"BW64")  # RIFX: the same with its most significant bytes first
 
 
@@ -65,7 +67,7 @@ def _wav(source: Source, start: int) -> tuple[Stream | None, int]:
                 mend, data[-1] = True, (body, left)  # the length of the file is right, that of the samples is not
             break
         else:
-            mend, place = True, source.find((b"fmt ", b"data"), place + 4, min(source.size, place + _FAR))
+            mend, place = True, source.find(_NEEDED, place + 4, min(source.size, place + _FAR))
             if place < 0:
                 break
     if not fmt or not data or not (mend or following >= 0):
@@ -111,7 +113,7 @@ def _wav_pieces(fmt: bytes, data: list[tuple[int, int]], order: str) -> list:
 
 def find_wav(source: Source, place: int, stop: int) -> int:
     """Where the header of a WAV file begins from ``place`` up to ``stop``; -1: nowhere."""
-    found = source.find((b"WAVEfmt ",), place, stop)
+    found = source.find(_HEAD, place, stop)
     return found - 8 if found - 8 >= place and source.at(found - 8, 4) in NAMES else -1
 
 
