@@ -39,26 +39,26 @@ class Part:
         self._values: dict[tuple[int, int], list[int]] = {}
 
     def become(self, drums: bool):
-        """A drum kit, or none any more; what is struck from now on is another instrument."""
+        """Make the part a drum kit, or none any more; what is struck from then on is another instrument."""
         if drums != self.drums:
             self.drums, self.index = drums, None
 
     # -- keys --------------------------------------------------------------------------------
 
     def strike(self, note: Note):
-        """A key goes down, which may be down already: of one key, the note that began first ends first."""
+        """Begin a note. Its key may be down already: of one key, the note that began first ends first."""
         self.notes.append(note)
         self._down.setdefault(note.pitch, []).append(note)
 
     def release(self, pitch: int, time: float):
-        """A key is lifted."""
+        """Lift a key, which ends the note of it that began first."""
         self._lifts.setdefault(pitch, []).append(time)
         if begun := self._down.get(pitch):
             note = begun.pop(0)
             note.duration = time - note.onset
 
     def release_all(self, time: float):
-        """All keys are lifted."""
+        """Lift all keys."""
         for pitch, begun in self._down.items():
             if begun:
                 self._lifts.setdefault(pitch, []).append(time)
@@ -110,7 +110,7 @@ class Part:
             out.changes.append(Change(time, self.index, kind, value, number))
 
     def reset(self, time: float, out: Performance):
-        """Set the channel to what it is at the beginning of a file."""
+        """Go back to the state at the beginning of the file; what sounds ends."""
         self.release_all(time)
         self._lift_pedals(time)
         for (kind, number), value in _INITIAL.items():
@@ -170,7 +170,7 @@ class Part:
             self.set(time, out, "control", value, number)
 
     def _enter(self, time: float, out: Performance, number: int, value: int):
-        """A value of the registered parameter that is selected."""
+        """Set the registered parameter that is selected, or one half of its value, by a controller."""
         defaults = {_BEND_RANGE: [2, 0], _FINE: [64, 0], _COARSE: [64, 0]}
         if self._parameter not in defaults:
             return

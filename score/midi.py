@@ -1,8 +1,9 @@
 """MIDI files -> a performance: what the events of ``smf`` do to notes and instruments.
 
 Channel 10 is drums, and so is any channel that GS, XG or GM2 makes one. Where several tracks on one channel name
-programs, each track sounds by itself, as notation programs write them; else all tracks of a channel share its program,
-bend and controllers. What cannot be heard, or is out of range, changes nothing and refuses nothing.
+programs, each of them sounds by itself, as notation programs write them, and the controllers of other tracks concern
+them all; else all tracks of a channel share its program, bend and controllers. What cannot be heard, or is out of
+range, changes nothing and refuses nothing.
 
 Sources: "MIDI 1.0 Detailed Specification" 4.2 (controllers, registered parameters), RP-015 (reset of controllers), the
 General MIDI 2 specification, and the implementation charts of the Roland SC-55 (GS) and the Yamaha MU80 (XG).
@@ -122,15 +123,17 @@ def _play(song: Song, seconds) -> Performance:
     for event in song.events:
         if event.status == _PROGRAM:
             naming.setdefault(event.channel, set()).add(event.track)
-    parts: dict[tuple[int, int], Part] = {}
+    parts: dict[int, dict[int, Part]] = {}  # by channel, and by the tracks that sound by themselves; -1: the others
     system = ""
 
-    def part_of(channel: int, track: int) -> Part:
-        names = naming.get(channel, ())
-        key = channel, track if track in names and len(names) > 1 else -1
-        if key not in parts:
-            parts[key] = Part(channel)
-        return parts[key]
+    def parts_of(channel: int) -> dict[int, Part]:
+        if channel not in parts:
+            tracks = naming.get(channel, set())
+            parts[channel] = {track: Part(channel) for track in (-1, *(sorted(tracks) if len(tracks) > 1 else ()))}
+        return parts[channel]
+
+    def all_parts() -> list[Part]:
+        return [part for by_track in parts.values() for part in by_track.values()]
 
     for event in song.events:
         time = seconds(event.tick)
@@ -138,38 +141,40 @@ def _play(song: Song, seconds) -> Performance:
             said = _system(event.data)
             if isinstance(said, str):  # back to what it was at the beginning
                 system = said
-                for part in parts.values():
+                for part in all_parts():
                     part.reset(time, out)
             elif said is not None:
-                channel, drums = said
-                for key in {(channel, -1), *(key for key in parts if key[0] == channel)}:
-                    part_of(*key).become(drums)
+                for part in parts_of(said[0]).values():
+                    part.become(said[1])
         if event.status not in _HEARD:
             continue
-        part = part_of(event.channel, event.track)
+        by_track = parts_of(event.channel)
+        part = by_track.get(event.track, by_track[-1])
         if event.status == _NOTE_ON and event.second > 0:
             _strike(part, event, time, out)
         elif event.status in (_NOTE_ON, _NOTE_OFF):
             part.release(event.first, time)
         elif event.status == _PROGRAM:
             part.program(time, out, event.first, system)
-        elif event.status == _BEND:
-            part.set(time, out, "bend", (event.second << 7 | event.first) - 8192)
-        else:
-            part.control(time, out, event.first, event.second)
+        else:  # of a track that does not sound by itself, it concerns all of the channel
+            for one in (part,) if event.track in by_track else by_track.values():
+                if event.status == _BEND:
+                    one.set(time, out, "bend", (event.second << 7 | event.first) - 8192)
+                else:
+                    one.control(time, out, event.first, event.second)
     last, quarter = seconds(song.end), seconds(song.end + max(1, song.division)) - seconds(song.end)
-    for part in parts.values():
+    for part in all_parts():
         part.finish(last, quarter)
     for note in out.notes:
         note.duration = note.duration or MIN_NOTE
-    for part in parts.values():
+    for part in all_parts():
         hold_by_pedal(part.notes, part.pedal)
         hold_by_sostenuto(part.notes, part.sostenuto)
     return out
 
 
 def _strike(part: Part, event: Event, time: float, out: Performance):
-    """Begin a note; an instrument that nobody plays is none."""
+    """Begin a note. A part gets its instrument with its first note, so that one without notes has none."""
     if part.index is None:
         part.index = len(out.instruments)
         out.instruments.append(Instrument(0, part.drums))

@@ -19,6 +19,8 @@ MAX_QUANTITY = (1 << 28) - 1  # of a variable-length quantity; 4 bytes of 7 bits
 _N_DATA = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}  # data bytes by the upper half of the status
 _N_COMMON = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # of system common messages, which have no place in a file; others have none
 _SIZES = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58: 4, 0x59: 2}  # bytes of meta events, by the type
+_HEADER = b"MThd\0\0\0"  # its size is 6, or a little more
+_CHUNKS = (b"MTrk", b"MThd")
 END_OF_TRACK, PORT, TEMPO, METER, KEY = 0x2F, 0x21, 0x51, 0x58, 0x59
 
 
@@ -51,7 +53,7 @@ def is_midi(blob: bytes) -> bool:
         return True
     if blob.startswith((b"RIFF", b"RIFX")):
         return blob[8:12] == b"RMID"
-    return b"MThd\0\0\0" in blob
+    return _HEADER in blob
 
 
 def read_smf(blob: bytes) -> Song:
@@ -62,7 +64,8 @@ def read_smf(blob: bytes) -> Song:
     """
     remarks: list[str] = []
     blob = _unwrapped(blob)
-    start = blob.find(b"MThd")
+    start = 0 if blob.startswith(b"MThd") else blob.find(_HEADER)
+    start = blob.find(b"MThd") if start < 0 else start
     if start >= 0 and len(blob) >= start + 14:
         kind, n_tracks, division = struct.unpack_from(">HHh", blob, start + 8)
         place = start + 8 + int.from_bytes(blob[start + 4 : start + 8], "big")
@@ -94,6 +97,10 @@ def read_smf(blob: bytes) -> Song:
         remarks.append(f"has {len(tracks)} of the {n_tracks} tracks that its header names; what is there is played")
     if reader.n_skipped:
         remarks.append(f"has {reader.n_skipped} bytes in its tracks that are no events; they are left out")
+    if reader.n_behind:
+        remarks.append(f"has {reader.n_behind} bytes behind the end of a track; they are left out")
+    if reader.has_more:
+        remarks.append("holds another MIDI file behind the first; only the first is played")
     if kind == 2 and len(tracks) > 1:
         remarks.append("is a MIDI file of type 2, of independent tracks; they are played one after another")
     events, end = [], 0
@@ -122,7 +129,7 @@ def _unwrapped(blob: bytes) -> bytes:
 
 
 def _is_chunk(blob: bytes, place: int) -> bool:
-    """Whether a chunk of any name can begin here, or the file ends."""
+    """Whether a chunk of any name can begin here, or the file ends here."""
     name = blob[place : place + 4]
     if place == len(blob):
         return True
@@ -135,19 +142,25 @@ def _is_division(division: int) -> bool:
 
 
 class _Reader:
-    """Reads tracks; ``n_skipped`` bytes were no events, and ``is_cut`` says that the last track has no end."""
+    """Reads tracks; ``n_skipped`` bytes were no events, ``n_behind`` stand behind the event that ends their track,
+    ``is_cut`` says that the last track has no end, ``has_more`` that another file follows."""
 
     def __init__(self, blob: bytes):
-        self.blob, self.n_skipped, self.n_events, self.is_cut = blob, 0, 0, False
+        self.blob, self.n_events, self.n_skipped, self.n_behind = blob, 0, 0, 0
+        self.is_cut = self.has_more = False
 
     def tracks(self, place: int) -> list[tuple[list[Event], int]]:
-        """Events and last tick of each track from ``place`` on; other chunks are skipped."""
+        """Events and last tick of each track from ``place`` on, up to the header of another file; other chunks are
+        skipped."""
         blob, out = self.blob, []
         while place + 4 <= len(blob):
             if blob[place : place + 4] == b"MTrk":
                 events, tick, place = self._track(place, len(out))
                 out.append((events, tick))
                 continue
+            if out and blob.startswith(_HEADER, place):
+                self.has_more = True
+                break
             after = place + 8 + int.from_bytes(blob[place + 4 : place + 8], "big")
             padded = after + 1  # some writers let chunks begin at even places, as RIFF does
             if _is_chunk(blob, place) and (blob[after : after + 4] == b"MTrk" or _is_chunk(blob, after)):
@@ -155,9 +168,7 @@ class _Reader:
             elif _is_chunk(blob, place) and blob[padded : padded + 4] == b"MTrk":
                 place = padded
             else:  # no chunk, or one whose size is wrong
-                place = blob.find(b"MTrk", place + 1)
-                if place < 0:
-                    break
+                place = self._next_chunk(place + 1)
         return out
 
     def _track(self, place: int, number: int) -> tuple[list[Event], int, int]:
@@ -169,7 +180,7 @@ class _Reader:
         limit = claimed if is_believed else n
         place, tick, status, port, events, sysex = start, 0, 0, 0, [], None
         while place < limit:
-            if blob[place : place + 4] == b"MTrk" and (not is_believed or blob[place + 4 : place + 5] == b"\0"):
+            if blob.startswith(_CHUNKS, place) and (not is_believed or blob[place + 4 : place + 5] == b"\0"):
                 return events, tick, place  # the event of the end is missing
             self.n_events += 1
             if self.n_events > MAX_EVENTS:
@@ -181,10 +192,10 @@ class _Reader:
             byte = blob[place]
             place += 1
             if byte < 0x80:
-                if not status:  # no running status
+                if not status:  # There is no running status that could take the byte as data.
                     place = begin + 1
                     while place + 1 < limit and not blob[place] < 0x80 <= blob[place + 1]:
-                        place += 1  # to the next short time with a status behind it
+                        place += 1  # Go on to what looks like a delta time of one byte and a status.
                     self.n_skipped += place - begin
                     continue
                 byte, place = status, place - 1
@@ -200,18 +211,22 @@ class _Reader:
                 if not kind:
                     break
                 kind = kind[0] & 0x7F
+                if kind == END_OF_TRACK and blob.startswith(_CHUNKS, place + 1):
+                    size, body = 0, place + 1  # its size is missing
                 if body + size > limit and _SIZES.get(kind, size) < size:  # a size that cannot be
                     size = _SIZES[kind]
                 if body + size > limit:
                     if is_believed:
                         self.n_skipped += limit - begin
                         break
-                    place = self._next_track(body)
+                    place = self._next_chunk(body)
                     self.n_skipped += place - begin if place < n else 0
                     self.is_cut |= place >= n
                     return events, tick, place
                 tick, place = tick + delta, body + size
                 if kind == END_OF_TRACK:
+                    if is_believed and blob[place:claimed].replace(b"\xff\x2f\0", b"").strip(b"\0"):
+                        self.n_behind += claimed - place
                     return events, tick, self._behind(place, claimed if is_believed else -1)
                 if kind == PORT and size:
                     port = min(blob[body], 15)
@@ -224,6 +239,8 @@ class _Reader:
                     if end < 0:
                         break
                     size = end + 1 - body
+                elif byte == 0xF0 and body + size < limit and blob[body + size] == 0xF7 != blob[body + size - 1]:
+                    size += 1  # its size leaves out its last byte; a time that begins so would be of 31 quarters
                 tick, place, data = tick + delta, body + size, blob[body : body + size]
                 if byte == 0xF7 and sysex is None:  # bytes to be sent as they are
                     if data and 0x80 <= data[0] < 0xF0 and len(data) == 1 + _N_DATA[data[0] >> 4]:
@@ -239,7 +256,8 @@ class _Reader:
         return events, tick, limit
 
     def _quantity(self, place: int) -> tuple[int, int]:
-        """A variable-length quantity, and the place behind it; also with more leading bytes than are allowed."""
+        """The variable-length quantity that begins here, and the place behind it. It may have more than the four bytes
+        that are allowed; only its lower 28 bits count."""
         blob, value = self.blob, 0
         while place < len(blob):
             byte = blob[place]
@@ -248,12 +266,13 @@ class _Reader:
                 break
         return value & MAX_QUANTITY, place
 
-    def _next_track(self, place: int) -> int:
-        found = self.blob.find(b"MTrk", place)
-        return len(self.blob) if found < 0 else found
+    def _next_chunk(self, place: int) -> int:
+        """Where the next track, or the next file, begins; else the end."""
+        found = [at for name in (b"MTrk", _HEADER) if (at := self.blob.find(name, place)) >= 0]
+        return min(found, default=len(self.blob))
 
     def _behind(self, place: int, claimed: int) -> int:
-        """Where to look on after an end of track: at the next track, else where the chunk is said to end."""
+        """Where to go on after the end of a track: at the next track, else where the chunk is said to end."""
         return place if self.blob[place : place + 4] == b"MTrk" else max(place, claimed)
 
 

@@ -7,45 +7,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streams.source import Source, Stream, View
+import regex
 
-_MARKS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # STREAMINFO comes first and has 34 bytes
+from streams.source import NO_SOUND, Source, Stream, View, is_cut_off
+
+MARK = regex.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # STREAMINFO comes first and has 34 bytes
+_ALONE = b"fLaC\x80\x00\x00\x22"  # no other metadata follows it
 _TAIL = 1 << 21  # bytes in which the last frame begins; more than any frame of 8 channels of 24 bits and 65536 samples
 _BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 256 << (i - 8) for i in range(8, 16)}}
 
 
 def streams(source: Source, start: int) -> list[Stream]:
-    """The streams of a file; empty: it is one, and as it should be."""
+    """The streams of a file; none where it is one stream that libsndfile reads rightly."""
     starts = [start]
-    while (place := source.find(_MARKS, starts[-1] + 4, source.size)) >= 0:
+    while (place := source.find(MARK, _behind_metadata(source, starts[-1]), source.size)) >= 0:
         starts.append(place)
     found = [_stream(source, one, end) for one, end in zip(starts, [*starts[1:], source.size], strict=True)]
-    return found if len(found) > 1 or found[0].trouble or not found[0].is_known else []
+    found = [stream for stream in found if stream.trouble != NO_SOUND] or found
+    return [] if starts == [0] and found[0].is_known and not found[0].trouble else found
+
+
+def _behind_metadata(source: Source, start: int) -> int:
+    """Where the first frame begins; a block may hold a picture, or all the bytes of a file of another format."""
+    place, is_last = start + 4, False
+    while not is_last and len(head := source.at(place, 4)) == 4:
+        is_last, place = head[0] > 127, place + 4 + int.from_bytes(head[1:], "big")
+    return place
 
 
 def _stream(source: Source, start: int, end: int) -> Stream:
-    info = source.at(start, 26)
-    if len(info) < 26:
-        return Stream(View(source, [(start, end - start)]))
+    info, first = source.at(start, 26), _behind_metadata(source, start)
+    if first >= end:
+        return Stream(b"", trouble=NO_SOUND)
     packed = int.from_bytes(info[18:26], "big")  # rate, channels, bits, samples: 20, 3, 5 and 36 bits
-    rate, channels, bits, claimed = (
-        packed >> 44,
-        (packed >> 41 & 7) + 1,
-        (packed >> 36 & 31) + 1,
-        packed & (1 << 36) - 1,
-    )
-    n = _n_samples(source, start + 42, end, int.from_bytes(info[8:10], "big"), channels, bits)
+    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    claimed = packed & (1 << 36) - 1  # samples
+    n = _n_samples(source, first, end, int.from_bytes(info[8:10], "big"), channels, bits, claimed)
     if n == claimed or not n:
         return Stream(View(source, [(start, end - start)]))
-    if claimed > n:
+    if is_cut_off(claimed, n, rate):
         seconds = f"its header claims {claimed / max(1, rate):.1f} s, it holds {n / max(1, rate):.1f} s"
         return Stream(b"", trouble=f"damaged or cut off: {seconds}")
-    head = info[:18] + (packed >> 36 << 36 | n).to_bytes(8, "big")
-    return Stream(View(source, [head, (start + 26, end - start - 26)]), is_known=False)
+    head = _ALONE + info[8:18] + (packed >> 36 << 36 | n).to_bytes(8, "big") + source.at(start + 26, 16)
+    return Stream(View(source, [head, (first, end - first)]), is_known=False)
 
 
-def _n_samples(source: Source, first: int, end: int, block: int, channels: int, bits: int) -> int:
-    """Samples up to the end of the last whole frame; 0: unknown."""
+def _n_samples(source: Source, first: int, end: int, block: int, channels: int, bits: int, claimed: int) -> int:
+    """Samples up to the end of the last whole frame; 0 where none is found.
+
+    Args:
+        first, end: places of the first frame and of the end of the stream.
+        block: samples of a frame, where all have as many.
+        claimed: samples that STREAMINFO tells.
+    """
     begin = max(first, end - _TAIL)
     tail = b"".join(source.at(place, min(1 << 18, end - place)) for place in range(begin, end, 1 << 18))
     place = len(tail)
@@ -55,16 +69,17 @@ def _n_samples(source: Source, first: int, end: int, block: int, channels: int, 
             place += 1
             continue
         start, size = header
-        return start + size if _is_whole(tail[place:]) else start
+        return start + size if _is_whole(tail[place:], start + size == claimed) else start
     return 0
 
 
-def _is_whole(tail: bytes) -> bool:
+def _is_whole(tail: bytes, is_expected: bool) -> bool:
     """Whether the frame that begins here has its end: the checksum over it and its own checksum is 0 there, and the
-    file ends, or a tag or zeros follow."""
+    file ends, or a tag or zeros follow. Where the header tells of this end, anything may follow."""
     for end, value in enumerate(_crc(tail, 16, 0x8005), 1):
         after = tail[end : end + 8]
-        if value == 0 and end > 8 and (after.startswith((b"ID3", b"TAG", b"APETAGEX")) or not after.strip(b"\0")):
+        is_end = is_expected or after.startswith((b"ID3", b"TAG", b"APETAGEX")) or not after.strip(b"\0")
+        if value == 0 and end > 8 and is_end:
             return True
     return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import regex
+
 _CONVERT = "convert it to FLAC or WAV first"
 _STARTS = {
     b"%PDF": "a PDF document",
@@ -20,6 +22,14 @@ _STARTS = {
     b"wvpk": f"a WavPack file; {_CONVERT}",
     b"MAC ": f"a Monkey's Audio file; {_CONVERT}",
     b"#!AMR": f"an AMR file; {_CONVERT}",
+    b"DSD ": f"a DSD file; {_CONVERT}",
+    b"TTA1": f"a True Audio file; {_CONVERT}",
+    b"MPCK": f"a Musepack file; {_CONVERT}",
+    b"MP+": f"a Musepack file; {_CONVERT}",
+    b".ra\xfd": f"a RealAudio file; {_CONVERT}",
+    b".RMF": f"a RealMedia file; {_CONVERT}",
+    b"\x93NUMPY": "an array of NumPy",
+    b"{\\rtf": "a text document (RTF)",
     b"MThd": "a MIDI file",
     b"\x89PNG": "a picture (PNG)",
     b"\xff\xd8\xff": "a picture (JPEG)",
@@ -29,6 +39,15 @@ _STARTS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it with git lfs pull",
     b"oid sha256": "a pointer of Git LFS, not the file itself; fetch it with git lfs pull",
 }
+_RIFF = {
+    b"AVI ": f"a video (AVI); {_CONVERT}",
+    b"RMID": "a MIDI file",
+    b"WEBP": "a picture (WebP)",
+    b"sfbk": "a soundfont",
+    b"DLS ": "a collection of instruments (DLS)",
+    b"CDDA": "a pointer to a track of a CD, not its sound; copy the track from the CD as FLAC or WAV",
+}
+_SOUND = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"fLaC", b"OggS")  # is no text, if short
 XML, TEXT = "an XML document", "a text file"
 ZEROS = "nothing but zeros, as of a download that did not end; get it again"
 MAYBE = (None, TEXT, ZEROS)  # some sound files begin so
@@ -47,17 +66,28 @@ def what(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         sound = head[8:11] in (b"M4A", b"M4B")
         return f"{'an MPEG-4 sound file (M4A)' if sound else 'a video or sound file of the MPEG-4 family'}; {_CONVERT}"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return f"a video (AVI); {_CONVERT}"
-    if head[:4] == b"RIFF" and head[8:12] == b"RMID":
-        return "a MIDI file"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "a picture (WebP)"
+    if head[:4] == b"RIFF" and head[8:12] in _RIFF:
+        return _RIFF[head[8:12]]
+    if head[:4] == b"FORM" and head[8:12] in (b"XDIR", b"XMID"):
+        return "a MIDI file of games (XMI); convert it to MIDI first"
+    if _is_aac(head):
+        return f"an AAC file; {_CONVERT}"
+    if head.startswith(_SOUND):
+        return None
     if head[257:262] == b"ustar":
         return "a tar archive; unpack it first"
     if head and not head.strip(b"\0"):
         return ZEROS
     return _text(head)
+
+
+def _is_aac(head: bytes) -> bool:
+    """Whether two frames of AAC with headers of their own (ADTS, ISO/IEC 13818-7) follow each other."""
+    if len(head) < 6 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        return False
+    size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    following = head[size : size + 2]
+    return size > 7 and (len(following) < 2 or (following[0] == 0xFF and following[1] & 0xF6 == 0xF0))
 
 
 def _text(head: bytes) -> str | None:
@@ -68,9 +98,9 @@ def _text(head: bytes) -> str | None:
     text = head.decode("utf-8", "replace").lstrip().lower()
     if text.startswith(("<!doctype html", "<html", "<head", "<body", "<script")) or "<html" in text:
         return "a web page (HTML), as servers send where a download fails; get the file itself"
-    if text.startswith("<?xml") or text.startswith("<"):
+    if text.startswith("<") and _is_text(head):
         return XML
-    if text.startswith(("{", "[")) and _is_text(head):
+    if regex.match(r"[{\[]\s*([\"{}\[\]]|-?\d|true|false|null)", text) and _is_text(head):
         return "a JSON document, as servers send where a download fails; get the file itself"
     return TEXT if _is_text(head) else None
 

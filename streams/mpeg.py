@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import regex
+
 from streams.source import Source, Stream, View
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # Hz, by version
@@ -18,6 +20,7 @@ _KBITS = {  # layer III, by whether it is version 1
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_SYNC = regex.compile(b"\xff")
 _LOST = 1 << 16  # bytes in which the next frame is looked for, where none follows
 
 
@@ -31,41 +34,49 @@ def id3_size(head: bytes) -> int:
 
 @dataclass
 class _Link:
-    """Frames of one form; ``ranges`` are where they stand."""
+    """One stream of a chain: frames of one ``form``, see :func:`_frame`, at the places from ``first`` to ``last`` of
+    each of its ``ranges``. ``head`` is the header of its first frame."""
 
     form: tuple
     head: bytes
     ranges: list[list[int]] = field(default_factory=list)
-    n_frames: int = 0
-    told: tuple[int, int] | None = None  # frames and bytes that its first frame tells; 0: does not
+    n_frames: int = 0  # that sound
+    told: tuple[int, int] | None = None  # the frames and bytes that a first frame without sound tells, 0 if it does not
     silent: int = 0  # bytes of that frame
 
     def add(self, place: int, size: int):
+        """Add a frame of ``size`` bytes at ``place``."""
         if self.ranges and self.ranges[-1][1] == place:
             self.ranges[-1][1] = place + size
         else:
             self.ranges.append([place, place + size])
 
 
-def streams(source: Source, start: int) -> list[Stream]:
-    """The streams of a file; empty: it is one, and as it should be, or none of layer III."""
-    links = _links(source, start)
-    found = [_stream(source, link) for link in links if link.n_frames]
-    return (
-        []
-        if found == [None]
-        else [
-            one or Stream(View(source, [(a, b - a) for a, b in link.ranges]))
-            for one, link in zip(found, [link for link in links if link.n_frames], strict=True)
-        ]
-    )
+def streams(source: Source, start: int, is_named: bool) -> list[Stream]:
+    """The streams of a file; none where it is one stream that libsndfile reads rightly, or not of layer III.
+
+    Args:
+        is_named: whether its name says that it is MPEG. libsndfile believes that, and the decoder that it then asks
+            complains on the terminal of all that it does not understand; so it gets the bytes without the name.
+    """
+    links = [link for link in _links(source, start) if link.n_frames]
+    if not links:
+        return [Stream(View(source, [(start, source.size - start)]))] if is_named or start else []
+    found = [_stream(source, link) for link in links]
+    if found == [None] and links[0].ranges[0][0] == start:
+        return []
+    return [
+        one or Stream(View(source, [(first, last - first) for first, last in link.ranges]))
+        for one, link in zip(found, links, strict=True)
+    ]
 
 
 def _links(source: Source, place: int) -> list[_Link]:
+    """All frames from ``place`` on, by the streams to which they belong; tags and other bytes between are left out."""
     links: list[_Link] = []
     while place + 4 <= source.size:
         head = source.at(place, 10)
-        if size := id3_size(head):
+        if (size := id3_size(head)) and place + size < source.size:
             place += size
             continue
         if head[:3] == b"TAG" and source.size - place <= 128 + 227:
@@ -90,7 +101,7 @@ def _links(source: Source, place: int) -> list[_Link]:
 def _next_frame(source: Source, place: int, form) -> int:
     """Where two frames of a form (None: of any) follow each other, within some bytes; -1: nowhere."""
     stop = min(source.size, place + _LOST)
-    while (place := source.find((b"\xff",), place, stop)) >= 0:
+    while (place := source.find(_SYNC, place, stop)) >= 0:
         this, size = _frame(source.at(place, 4))
         after = place + size
         if size and form in (None, this) and (_frame(source.at(after, 4))[0] == this or after == source.size):
@@ -133,17 +144,16 @@ def _told(frame: bytes, form: tuple) -> tuple[int, int] | None:
 def _stream(source: Source, link: _Link) -> Stream | None:
     """None: what its first frame tells is right, or it tells of more than there is, and is cut off."""
     n_bytes = sum(stop - start for start, stop in link.ranges)
-    if link.told and (
-        link.told[0] == link.n_frames or (link.told[0] > link.n_frames and link.told[1] > n_bytes + 2000)
-    ):
+    is_right = link.told and link.told[0] == link.n_frames
+    is_cut = link.told and link.told[0] > link.n_frames and link.told[1] > n_bytes + 2000
+    is_tidy = len(link.ranges) == 1 and source.at(link.ranges[0][1], 3) in (b"", b"TAG")
+    if is_cut or (is_right and is_tidy):
         return None
-    silent, place, n_frames = (
-        source.at(link.ranges[0][0], link.silent),
-        _side(link.form),
-        link.n_frames.to_bytes(4, "big"),
-    )
+    silent, place = source.at(link.ranges[0][0], link.silent), _side(link.form)
+    n_frames = link.n_frames.to_bytes(4, "big")
     if silent[place : place + 4] in (b"Xing", b"Info") and silent[place + 7] & 1:  # what else it tells is kept
-        silent = silent[: place + 8] + n_frames + silent[place + 12 :]
+        told = n_frames + (n_bytes.to_bytes(4, "big") if silent[place + 7] & 2 else b"")
+        silent = silent[: place + 8] + told + silent[place + 8 + len(told) :]
     else:
         head = bytes([0xFF, link.head[1] | 1, 9 << 4 | link.head[2] & 0x0C, link.head[3]])  # no checksum, no padding
         silent = (head.ljust(place, b"\0") + b"Xing\0\0\0\1" + n_frames).ljust(_frame(head)[1], b"\0")

@@ -7,7 +7,21 @@ import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import regex
+
+NO_SOUND = "cut off before its first sound"
+LONGEST = 8  # bytes of a pattern
 _BLOCK = 1 << 18
+
+
+def is_cut_off(claimed: int, n_samples: int, rate: int) -> bool:
+    """Whether more is missing of the samples that a header claims than encoders miscount, and than is worth losing
+    all the rest for: a fiftieth, or a tenth of a second.
+
+    Args:
+        rate: in Hz.
+    """
+    return claimed - n_samples > max(0.02 * claimed, 0.1 * rate)
 
 
 class Source:
@@ -26,17 +40,16 @@ class Source:
             begin = 0
         return self._block[begin : begin + n]
 
-    def find(self, words: tuple[bytes, ...], place: int, stop: int) -> int:
-        """The first place from ``place`` up to ``stop`` where one of the words begins; -1: none."""
-        longest = max(map(len, words))
+    def find(self, pattern: regex.Pattern[bytes], place: int, stop: int) -> int:
+        """The first place from ``place`` up to ``stop`` where a pattern begins, -1 where it does nowhere; it may have
+        ``LONGEST`` bytes."""
         while place < stop:
-            block = self.at(place, min(_BLOCK, stop - place + longest))
-            found = [at for word in words if (at := block.find(word)) >= 0]
-            if found:
-                return place + min(found) if place + min(found) < stop else -1
-            if len(block) < longest:
+            block = self.at(place, min(_BLOCK, stop - place + LONGEST))
+            if found := pattern.search(block):
+                return place + found.start() if place + found.start() < stop else -1
+            if len(block) < LONGEST:
                 return -1
-            place += len(block) - longest + 1
+            place += len(block) - LONGEST + 1
         return -1
 
 

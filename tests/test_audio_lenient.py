@@ -59,6 +59,9 @@ LIST = chunk(b"LIST", b"INFO" + chunk(b"IART", b"abc\0"))
 ALL_ONES, COMM, SSND = 2**32 - 1, AIFF.find(b"COMM"), AIFF.find(b"SSND")
 CAF_DATA, DS64 = CAF.find(b"data") + 4, RF64.find(b"ds64") + 8
 
+RIFX_HEAD = (b"RIFX", 36 + 2 * len(TONE), b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", 2 * len(TONE))
+RIFX = struct.pack(">4sI4s4sIHHIIHH4sI", *RIFX_HEAD) + np.frombuffer(DATA[8:], "<i2").astype(">i2").tobytes()
+
 LENGTHS = {
     "wav 0": put(put(WAV, 4, "<I", 0), 40, "<I", 0),
     "wav, the samples 0": put(WAV, 40, "<I", 0),
@@ -79,6 +82,7 @@ LENGTHS = {
     "caf longer than the file": put(CAF, CAF_DATA, ">q", 10**12),
     "au -1": put(AU, 8, ">I", ALL_ONES),
     "au 0": put(AU, 8, ">I", 0),
+    "au 0, least significant bytes first": struct.pack("<4s5I", b"dns.", 24, 0, 3, RATE, 1) + DATA[8:],
     "LIST before fmt": riff(LIST, FMT, DATA),
     "junk of 300 kB": riff(chunk(b"id3 ", b"x" * 300_001), FMT, DATA),
     "LIST of zeros, as some recorders have": riff(FMT, chunk(b"LIST", bytes(393_164)), DATA),
@@ -86,6 +90,19 @@ LENGTHS = {
     "odd chunks, padded": riff(chunk(b"junk", bytes(7)), FMT, chunk(b"abcd", b"12345"), DATA),
     "bytes between chunks": riff(FMT, bytes(6), DATA),
     "samples before fmt": riff(DATA, FMT),
+    "a LIST of no size": riff(FMT, b"LIST\0\0\0\0INFOabcd", DATA),
+    "a LIST longer than the file": riff(FMT, b"LIST\xff\xff\xff\xffINFOabcd", DATA),
+    "no samples in a first chunk": riff(FMT, chunk(b"data", b""), DATA),
+    "wav whose length counts samples, in a file of the right one": put(WAV, 40, "<I", len(TONE)),
+    "samples in two chunks": riff(FMT, chunk(b"data", DATA[8:20008]), LIST, chunk(b"data", DATA[20008:])),
+    "wav with a blank line before": b"\r\n" + WAV,
+    "wav behind the header of a server": b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n\r\n" + WAV,
+    "wav behind a warning": b"<br />\n<b>Warning</b>: readfile()\n" + WAV,
+    "rifx": RIFX,
+    "rifx 0": put(put(RIFX, 4, ">I", 0), 40, ">I", 0),
+    "rifx all ones": put(put(RIFX, 4, ">I", ALL_ONES), 40, ">I", ALL_ONES),
+    "aiff never closed": put(put(put(AIFF, 4, ">I", SSND + 8), COMM + 10, ">I", 0), SSND + 4, ">I", 8),
+    "aiff of no samples in its COMM": put(AIFF, COMM + 10, ">I", 0),
 }
 
 
@@ -103,10 +120,26 @@ def test_odd_samples_that_are_not_padded(tmp_path):
 
 def test_an_empty_wav_stays_empty(tmp_path):
     assert refused(tmp_path, riff(FMT, chunk(b"data", b""), LIST)) == "it holds no samples"
+    assert refused(tmp_path, written("AIFF", "PCM_16", TONE[:0])) == "it holds no samples"
+
+
+def test_zeros_that_fill_a_block_are_no_sound(tmp_path):
+    """Some writers count them in the length of the file."""
+    blob = WAV + bytes(4096 - len(WAV) % 4096)
+    assert len(decoded(tmp_path, put(blob, 4, "<I", len(blob) - 8))) == len(TONE)
 
 
 FLAC = written("FLAC", "PCM_16", NOISE)
 UNKNOWN = put(put(FLAC, 22, ">I", 0), 21, "B", FLAC[21] & 0xF0)
+
+
+def with_picture(blob: bytes) -> bytes:
+    """With a picture behind STREAMINFO that holds the beginning of a FLAC file."""
+    data = b"\xff\xd8" + FLAC[:4000]
+    body = struct.pack(">II10s6I", 3, 10, b"image/jpeg", 0, 9, 9, 24, 0, len(data)) + data
+    return blob[:4] + b"\0" + blob[5:42] + b"\6" + len(body).to_bytes(3, "big") + body + blob[42:]
+
+
 ID3 = b"ID3\4\0\0" + bytes([0, 18, 79, 0]) + bytes((18 << 14) + (79 << 7))  # a picture of 300 kB
 
 
@@ -123,8 +156,20 @@ ID3 = b"ID3\4\0\0" + bytes([0, 18, 79, 0]) + bytes((18 << 14) + (79 << 7))  # a 
         (FLAC + FLAC, 2),
         (UNKNOWN + UNKNOWN + FLAC, 3),
         (UNKNOWN + ID3 + FLAC, 2),
+        (put(FLAC, 22, ">I", len(NOISE) + 10), 1),
+        (b"\xef\xbb\xbf" + FLAC, 1),
+        (with_picture(FLAC), 1),
+        (with_picture(UNKNOWN), 1),
+        (with_picture(FLAC) + FLAC, 2),
+        (FLAC + FLAC[:42], 1),
+        (FLAC + b"\x55" * 100, 1),
+        (FLAC + b"\0\0\r\n" + FLAC, 2),
     ],
-    ids=["0", "0, no MD5", "half", "ID3", "ID3, 0", "two ID3, 0", "0, ID3v1", "two", "three, 0", "two, ID3 between"],
+    ids=[
+        *("0", "0, no MD5", "half", "ID3", "ID3, 0", "two ID3, 0", "0, ID3v1", "two", "three, 0", "two, ID3 between"),
+        *("10 more", "BOM", "a FLAC in a picture", "a FLAC in a picture, 0", "two, a picture", "a second of no sound"),
+        *("junk behind", "two, junk between"),
+    ],
 )
 def test_flac(tmp_path, blob, n):
     waveform = decoded(tmp_path, blob, name="a.flac")
@@ -137,6 +182,12 @@ def test_flac_of_unknown_length_that_is_cut_off(tmp_path):
     assert 0.4 * len(NOISE) < len(waveform) < 0.6 * len(NOISE)
     assert np.abs(waveform - NOISE[: len(waveform)]).max() < 2**-15
     assert "its header claims 2.0 s, it holds" in refused(tmp_path, FLAC[: len(FLAC) // 2], "a.flac")
+    waveform = decoded(
+        tmp_path, written("FLAC", "PCM_16", np.tile(NOISE, 10))[:-20], name="a.flac"
+    )  # some bytes of 20 s
+    assert 0 < 10 * len(NOISE) - len(waveform) < 0.2 * RATE
+    for n in (4, 20, 42, 60):
+        assert refused(tmp_path, FLAC[:n], "a.flac") == "cut off before its first sound"
 
 
 @pytest.mark.parametrize("rates", [(44100, 44100), (44100, 22050), (22050, 48000)])
@@ -198,6 +249,59 @@ def test_ogg_that_ends_early(tmp_path, subtype, rate):
     assert len(decoded(tmp_path, b"junk" * 50 + blob + b"junk" * 50, rate, name="a.ogg")) > 0.9 * len(LONG)
 
 
+def page(serial: int, number: int, flags: int, body: bytes) -> bytes:
+    lacing = bytes([255] * (len(body) // 255) + [len(body) % 255])
+    head = b"OggS\0" + struct.pack("<BqIIIB", flags, number, serial, number, 0, len(lacing))
+    return checked(head + lacing + body)
+
+
+VORBIS = written("OGG", "VORBIS", LONG)
+
+
+@pytest.mark.parametrize("kind", [b"\x80theora", b"fishead\0"])
+def test_ogg_with_pictures_or_a_skeleton(tmp_path, kind):
+    """Other streams stand between the pages of the one that sounds."""
+    first, *others = pages(VORBIS)
+    middle = len(others) // 2
+    blob = page(99, 0, 2, kind + bytes(50)) + first + page(99, 1, 0, bytes(700)) + b"".join(others[:middle])
+    blob += page(99, 2, 4, bytes(3000)) + b"".join(others[middle:])
+    assert len(decoded(tmp_path, blob, name="a.ogg")) == len(LONG)
+
+
+def test_ogg_that_goes_on_behind_its_end(tmp_path):
+    found = pages(VORBIS)
+    middle = len(found) // 2
+    found[middle] = checked(put(found[middle], 5, "B", found[middle][5] | 4))
+    assert len(decoded(tmp_path, b"".join(found), name="a.ogg")) == len(LONG)
+
+
+@pytest.mark.parametrize("i", [0, 1, 4, -1])
+def test_ogg_that_has_a_page_twice(tmp_path, i):
+    found = pages(VORBIS)
+    found.insert(i if i >= 0 else len(found), found[i])
+    assert len(decoded(tmp_path, b"".join(found), name="a.ogg")) == len(LONG)
+
+
+def test_ogg_behind_a_tag(tmp_path):
+    assert len(decoded(tmp_path, ID3 + VORBIS, name="a.ogg")) == len(LONG)
+
+
+def test_ogg_that_is_cut_off_before_another(tmp_path):
+    """The page that is cut off within is not read on into what follows."""
+    found = pages(VORBIS)
+    half = b"".join(found[:-2]) + found[-2][: len(found[-2]) // 2]
+    first, both = (decoded(tmp_path, blob, name="a.ogg") for blob in (b"".join(found[:-2]), half + VORBIS))
+    assert len(both) == len(first) + len(LONG) and np.abs(both).max() < 1
+    assert np.array_equal(both[: len(first)], first)
+
+
+@pytest.mark.parametrize("n", [30, 100, 4000])
+def test_a_broadcast_that_ends_with_the_headers_of_a_next_piece(tmp_path, n):
+    other = written("OGG", "VORBIS", TONE)
+    assert n < len(b"".join(pages(other)[:3]))
+    assert len(decoded(tmp_path, VORBIS + other[:n], name="a.ogg")) == len(LONG)
+
+
 MP3 = written("MP3", "MPEG_LAYER_III", LONG)
 TELLS = max(MP3.find(b"Xing"), MP3.find(b"Info"))
 BARE = MP3[MP3.find(b"\xff\xf3" if b"\xff\xf3" in MP3[:4] else MP3[:2], 4) :]
@@ -219,6 +323,7 @@ BARE = MP3[MP3.find(b"\xff\xf3" if b"\xff\xf3" in MP3[:4] else MP3[:2], 4) :]
         (bytes(3000) + BARE, 1),
         (BARE + bytes(3000), 1),
         (MP3 + written("MP3", "MPEG_LAYER_III", np.tile(LONG, 2), 2 * RATE), 2),
+        (b"ID3\3\0\0\0\x7f\x7f\x7f" + bytes(20) + MP3, 1),
     ],
     ids=[
         "bare",
@@ -234,11 +339,28 @@ BARE = MP3[MP3.find(b"\xff\xf3" if b"\xff\xf3" in MP3[:4] else MP3[:2], 4) :]
         "zeros",
         "zeros behind",
         "another rate",
+        "ID3 longer than the file",
     ],
 )
 def test_mp3(tmp_path, blob, n):
     """All of it, but for what an encoder adds at either end."""
     assert 0 <= len(decoded(tmp_path, blob, name="a.mp3")) - n * len(LONG) < 3000 * n
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [MP3 + bytes(5000), b"ID3\3\0\0\0\0\0\x14" + bytes(20000), np.random.default_rng(0).bytes(5000)],
+    ids=["zeros behind", "a tag and zeros", "noise"],
+)
+def test_the_decoder_of_mp3_says_nothing_of_bytes_that_are_none(tmp_path, capfd, blob):
+    """It has no manner of its own to be told so; of the last frame that libsndfile writes it complains anyway."""
+    (tmp_path / "a.mp3").write_bytes(blob)
+    try:
+        assert sum(map(len, decode(tmp_path / "a.mp3", RATE))) >= len(LONG)
+    except Unusable as error:
+        assert "exist" not in str(error) and blob[:4] != MP3[:4]
+    said = capfd.readouterr().err
+    assert "Note" not in said and "Warning" not in said
 
 
 def test_mp3_that_is_cut_off(tmp_path):
@@ -332,6 +454,7 @@ def test_a_training_on_nothing(tmp_path, capsys, waveform, words):
 
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n"
+AAC = (bytes.fromhex("fff15080157ffc") + bytes(range(164))) * 9
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
 
 
@@ -352,6 +475,15 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 
         (b"\0\0\0\x20ftypM4A " + bytes(200), "M4A.; convert it"),
         (b"\x1aE\xdf\xa3" + bytes(60), "WebM file; convert it"),
         (b"<?xml version='1.0'?><x/>", "XML"),
+        (b"[General]\nname=x\n", "a text file"),
+        (b"{\\rtf1 hello}", "a text document"),
+        (AAC, "an AAC file; convert it"),
+        (b"ID3\3\0\0\0\0\0\x14" + bytes(20) + AAC, "an AAC file; convert it"),
+        (b"ID3\3\0\0\0\0\0\x14" + bytes(20), "not recognised"),
+        (b"ID3\3\0\0\0\0\0\x14" + bytes(20000), "nothing but zeros"),
+        (np.random.default_rng(0).bytes(5000), "not recognised"),
+        (b"RIFF\x24\0\0\0CDDAfmt \x18\0\0\0" + bytes(24), "a track of a CD"),
+        (b"RIFF\xe8\3\0\0sfbkLIST" + bytes(992), "a soundfont"),
         (b"\x89PNG\r\n\x1a\n" + bytes(60), "a picture"),
         (bytes(4000), "nothing but zeros"),
         (b"", "empty"),
@@ -374,8 +506,9 @@ def test_a_text_header_is_audio(tmp_path):
     assert len(decoded(tmp_path, written("NIST", "PCM_16"))) == len(TONE)
 
 
-def test_two_wav_files_in_one(tmp_path):
-    assert np.abs(decoded(tmp_path, WAV + WAV) - np.tile(TONE, 2)).max() < 2**-15
+@pytest.mark.parametrize("first", ["wav all ones", "wav 0", "wav by sox into a pipe", "wav longer than the file", ""])
+def test_two_wav_files_in_one(tmp_path, first):
+    assert np.abs(decoded(tmp_path, LENGTHS.get(first, WAV) + WAV) - np.tile(TONE, 2)).max() < 2**-15
 
 
 def test_stereo_of_chained_streams(tmp_path):

@@ -97,7 +97,7 @@ def test_the_guitar_stays_a_guitar_and_the_flute_becomes_a_clarinet():
 
 
 def test_all_controllers_reset_leaves_no_bend():
-    """A3 is 220 Hz again, not 248 (TinySoundFont 119): to 12 cents, since the flute is sharp."""
+    """A3 is 220 Hz again, not 248 (TinySoundFont 119), to 12 cents: the flute is not in tune."""
     waveform = load(case("r08_reset_all_controllers"), 22050).waveform[4000:26050]
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), 1 << 18))
     low = spectrum[: int(300 * (1 << 18) / 22050)]

@@ -96,6 +96,11 @@ WHOLE = {
     "no end, and too long": two(track(TEMPO, size=4000)),
     "an end of one byte": header() + track(TEMPO, NOTES, meta(0x2F, b"\0")),
     "an end without its size": two(second=track(NOTES, b"\0\xff\x2f")),
+    "an end without its size, before a track": two(track(TEMPO, b"\0\xff\x2f")),
+    "an end without its size in a track without one": two(track(TEMPO, b"\0\xff\x2f", size=0)),
+    "an end that is told twice": header() + track(TEMPO, NOTES, END, END),
+    "a header that is told twice": header() + GOOD,
+    "MThd in words before": b"A song; MThd begins its header.\r\n" + GOOD,
     "leftovers behind the end": two(track(TEMPO, END) + hexed("00 FF 51 03 01")),
     "text of no size": one(meta(1, b""), NOTES),
     "text that is none": one(meta(1, b"\xff\xfe\x80"), NOTES),
@@ -110,6 +115,7 @@ WHOLE = {
     "running status behind meta": one(hexed("00 90 3C 50"), meta(1, b"la"), hexed("83 60 3C 00 00 3E 50 83 60 3E 00")),
     "running status behind sysex": one(hexed("00 90 3C 50  00 F0 03 7D 01 F7  83 60 3C 00  00 3E 50 83 60 3E 00")),
     "sysex in packets": one(hexed("00 F0 03 43 12 00  00 F7 03 43 12 00  00 F7 02 00 F7"), NOTES),
+    "sysex whose size leaves out its end": one(hexed("00 F0 04 7E 7F 09 01 F7"), NOTES),
     "sysex without an end": one(hexed("00 F0 03 43 12 00"), NOTES),
     "escaped note": header() + track(TEMPO, hexed("00 F7 03 90 3C 50 83 60 F7 03 80 3C 40"), D, END),
     "system common and real time": one(hexed("00 F1 01 00 F2 01 02 00 F3 01 00 F6 00 F8 00 FA 00 FE"), NOTES),
@@ -146,6 +152,9 @@ SAID = {
     "type 7": (header(kind=7) + track(TEMPO, NOTES, END), "type 7"),
     "no header": (track(TEMPO, NOTES, END), "no header"),
     "bytes that are no events": (header() + track(b"\0\x12\x34", TEMPO, NOTES, END), "no events"),
+    "notes behind the end": (header() + track(TEMPO, NOTES, END, NOTES, END), "22 bytes behind the end of a track"),
+    "another file behind": (GOOD + one(hexed("00 90 48 50 83 60 80 48 40")), "another MIDI file"),
+    "another file behind no end": (header() + track(TEMPO, NOTES, size=0) + GOOD, "another MIDI file"),
     "cut off behind the notes": (header(n_tracks=4) + track(TEMPO, END) + track(NOTES, b"\x83", size=500), "1 of 4"),
 }
 
@@ -226,6 +235,18 @@ def test_pedals(name, end):
     down, up = end
     later = hexed("81 70") + up[1:]
     assert heard(one(hexed("00 90 3C 50"), down, HALF, later, D))[0] == (0, 1, 60, 80)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_controllers_of_a_track_without_program(there):
+    """Two tracks on one channel name programs, so that each has controllers of its own; those of a third track, or of
+    the first, concern them both."""
+    up, notes = hexed("83 60 B0 40 00"), hexed("00 C0 05 00 90 3C 50") + HALF
+    third = track(PEDAL(127), hexed("00 B0 07 14"), up, END) if there else track(END)
+    blob = header(n_tracks=4) + track(TEMPO, END) + track(notes, END) + track(hexed("00 C0 49"), WAIT, D, END) + third
+    assert heard(blob) == [(0, 1 if there else 0.5, 60, 80), BOTH[1]]
+    volumes = {(c.instrument, c.value) for c in read(blob).changes if (c.kind, c.number) == ("control", 7)}
+    assert volumes == ({(0, 20), (1, 20)} if there else set())
 
 
 def test_pedals_that_hold_on():
