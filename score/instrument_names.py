@@ -59,7 +59,7 @@ _PITCHED = {
     38: "synth bass|synthesizer bass|bass synth|bass synthesizer",
     40: "violin|violino piccolo|violine|violino|violon|geige",
     41: "viola|bratsche",
-    42: "cello|violone|violoncello|violoncelle|viola da gamba|gambe",
+    42: "cello|celli|violone|violoncello|violoncelle|viola da gamba|gambe",
     43: "double bass|d b|kb|contrabbassi|bassi|contrabass|kontrabass|contrabasso|contrebasse|contrabajo|string bass",
     46: "harp|harfe|harpe|arpa",
     48: "strings|string ensemble|string orchestra|string section|string quartet|streicher|archi|cordes|cuerdas",
@@ -72,8 +72,8 @@ _PITCHED = {
     56: "trumpet|fliscorno|flygelhorn|trompete|trompette|tromba|trompeta|cornet|kornett|cornetto|cornetti|flugelhorn|"
         "flügelhorn|flicorno|bugle",
     57: "trombone|posaune|bass trombone|sackbut",
-    58: "tuba|euph|eb bass|bb bass|bombardino|bombardon|euphonium|euphonium tc|baritone horn|baritone tc|baritone bc|"
-        "baritonhorn|tenorhorn|sousaphone|ophicleide",
+    58: "tuba|basstuba|euph|eb bass|bb bass|bombardino|bombardon|euphonium|euphonium tc|baritone horn|baritone tc|"
+        "baritone bc|baritonhorn|tenorhorn|sousaphone|ophicleide",
     59: "muted trumpet",
     60: "horn|french horn|waldhorn|corno|cor|trompa|alto horn|althorn|tenor horn|mellophone|wagner tuba|alphorn|"
         "corno francese|cor d harmonie",

@@ -24,10 +24,10 @@ _BESIDE = """
 al alla alle a la le lo il to the and then e ed poi und et y go goto jump till til until up fino sino sin fine fin ende
 coda codetta segno sign senza con without with no non ohne mit sans avec rep reps repeat repeats repetition repetitions
 repetizione repetizioni ripetizione ripetizioni ripetere replica repliche ritornello ritornelli wiederholung
-wiederholungen reprise reprises from beginning start top dal capo volta volte time times only last first second third
-fourth final next seconda prima ultima terza ultimo on bis zum zur zu signe jusqu au \u00e0 x if play take use after
-before ending endings end all optional opt ad lib libitum or for each every both chorus verse solo solos fade out omit
-omitting skip ignore observe taking w wo o finale menuet menuett menuetto minuet minuetto scherzo trio marcia march
+wiederholungen reprise reprises wdh from beginning start top dal capo volta volte time times only last first second
+third fourth final next seconda prima ultima terza ultimo on bis zum zur zu signe jusqu au \u00e0 x if play take use
+after before ending endings end all optional opt ad lib libitum or for each every both chorus verse solo solos fade out
+omit omitting skip ignore observe taking w wo o finale menuet menuett menuetto minuet minuetto scherzo trio marcia march
 gavotte gavotta polonaise valse waltz polka
 """
 _LANGUAGE = frozenset(_BESIDE.split())

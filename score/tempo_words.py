@@ -38,26 +38,28 @@ _IN_TEXT = regex.compile(
     rf"\s*=\s*(?:c(?:a|irca)?\b\.?\s*|[~\u2248]\s*)?(?P<number>{NUMBER})",
     regex.IGNORECASE,
 )
-_START = r"(?:^|[,;:\u2013\u2014-])\W*"  # where an instruction among words may begin
+_START = r"(?:^|[,;:.\u2013\u2014-])\W*"  # where an instruction among words may begin
 _ONE = r"(?:i|1|1 ?[o\u00ba\u00b0]|i ?[o\u00ba\u00b0]|1mo|imo|1 ?er|primo)"
 _FIRST = _any_of(
     f"(?:a )?tempo {_ONE}|tempo (?:di )?prima|tempo (?:iniziale|inicial|initial|original*|principale)|"
     f"tempo (?:del|al) (?:comienzo|principio|inizio)|(?:tempo )?come prima|come al principio|(?:premier|{_ONE}) mouv*|"
-    r"(?:au )?mouv*\.? (?:du d\u00e9but|initial)|tempo des anfangs|(?:tempo )?wie (?:am |zu )?(?:anfangs?|beginn)|"
+    r"(?:au )?mouv*\.? (?:du d\u00e9but|initial)|tempo (?:des anfangs|du d\u00e9but)|"
+    r"(?:tempo )?wie (?:am |zu )?(?:anfangs?|beginn)|"
     "(?:im )?(?:anfangstempo|hauptzeitma*)|(?:erstes|im ersten) zeitma*|"
     f"(?:{_ONE}|premier|erstes|original|first|initial|opening) tempo",
     before=_START,
 )
 _BACK = _any_of(
     "(?:(?:molto|sempre|subito|poi|di nuovo|nuovamente|again|back|wieder) )?(?:"
-    "(?:a|in|al|im|to|at|resume|in strict) (?:tempo|tpo)|in (?:strict )?time|(?:lo |l. ?)?i?stesso (?:tempo|movimento)|"
+    "(?:a|in|al|im|zum|to|at|resume|in strict) (?:tempo|tpo)|in (?:strict )?time|"
+    "(?:lo |l. ?)?i?stesso (?:tempo|movimento)|"
     "medesimo (?:tempo|movimento)|tempo (?:precedente|normale|ordinario)|riprende(?:re|te) il tempo|"
     "(?:vorheriges|voriges|previous) tempo|tempo as before|"
     "(?:im|voriges|im vorigen|im fr\u00fcheren) zeitma*|(?:au|reprenez le|reprise du) mouv*)",
     before=_START,
     after=r"(?!\w)(?! (?:d[ie]|rubato)\b)",
 )
-_BARE = regex.compile(r"\W*tempo\W*", regex.IGNORECASE)
+_BARE = regex.compile(r"\W*(?:tempo|mouv\w*)\W*", regex.IGNORECASE)
 _PASSING = _any_of(
     "rit|ritard*|riten|ritenuto|ritenendo|ritenente|rall|rallent*|accel*|string|stringen|stringendo|allarg*|largando|slarg|"
     "slargando|slent|slentando|lentando|stent|stentando|tardando|calando|morendo|smorz*|perdendosi|cedendo|affrett*|"
@@ -65,9 +67,10 @@ _PASSING = _any_of(
     "c\u00e9dez|c\u00e9dant|retenu|retenez|retenir|retenant|ralenti*|\u00e9larg*|press(?:ez|er|ant)|serr(?:ez|er|ant)|"
     "en animant|animez|acc\u00e9l\u00e9r*|"
     "zur\u00fcckh*|verlangsam*|verbreiter*|(?:langsamer|schneller|breiter) werd*|nachlass*|nachgeb*|z\u00f6gernd|"
-    "beschleunig*|dr\u00e4ngen*|eilend|treibend|"
+    "beschleunig*|dr\u00e4ngen*|eilend|eilen|treibend|"
     "slow down|slowing|slacken*|(?:getting|gradually) (?:slower|faster)|(?:hold|pull)(?:ing)? back|"
-    "speed(?:ing)? up|winding down|broaden*|quicken*|hurry*|dying away|retard*|acelerando",
+    "speed(?:ing)? up|push(?:ing)? (?:ahead|forward)|"
+    "winding down|broaden*|quicken*|hurry*|dying away|retard*|acelerando",
     before=r"(?<!\p{L})(?<!\b(?:senza|non|no|sans|ohne|without|nicht|kein) )",
 )
 _FREE = _any_of("rubato|ad lib(?:itum)?|senza (?:misura|tempo)|a piacere|colla (?:voce|parte)|recit(?:ativo)?")

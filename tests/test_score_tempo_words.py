@@ -145,11 +145,12 @@ def test_a_triplet_in_a_metric_modulation():
 A_TEMPO = (
     "a tempo|A tempo|(a tempo)|in tempo|a tempo, dolce|Tempo|l'istesso tempo|L\u2019istesso tempo|lo stesso tempo|"
     "im Tempo|a tpo.|sempre a tempo|molto a tempo|Wieder im Tempo|tempo precedente|in time|"
-    "dolce, a tempo|subito a tempo"
+    "dolce, a tempo|subito a tempo|Mouvt|zum Tempo|rit. a tempo"
 )
 TEMPO_I = (
     "Tempo I|Tempo I.|tempo primo|Tempo 1|Tempo I\u00b0|Tempo 1\u00ba|Tempo 1mo|a tempo primo|come prima|"
-    "Tempo come prima|Primo tempo|Tempo 1er|original tempo|tempo originale|Tempo wie zu Anfang|Tempo del comienzo"
+    "Tempo come prima|Primo tempo|Tempo 1er|original tempo|tempo originale|Tempo wie zu Anfang|Tempo du d\u00e9but|"
+    "Tempo del comienzo"
 )
 CHANGES = (
     "rit.|Rit.|ritard.|ritardando|rall.|rallentando|accel.|accelerando|poco rit.|molto rall.|string.|allarg.|riten.|"
