@@ -33,6 +33,11 @@ def main():
     table(rows, ("trial", "times", "failures", "remarks"))
 
 
+def changed(path: Path) -> int:
+    """When a file was written last, in ns; 0: it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def train(words: list[str]):
     """train.py in a process that has imported everything already, without a word."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -48,14 +53,16 @@ def killer(scratch: Path, n_kills: int) -> tuple:
     words += ["--no-preview", "--threads", 1, *(word for value in TINY for word in ("--set", value))]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["session", "torch.utils.tensorboard"])  # what a start takes seconds for
-    failures, in_save, leftovers, step = 0, 0, 0, 0
+    state_path, failures, in_save, leftovers, step = folder / "state.safetensors", 0, 0, 0, 0
     for kill in range(n_kills):
         process = context.Process(target=train, args=([str(word) for word in words],))
         process.start()
 
-        def moved(step=step):
-            try:
-                return load_run(metadata)[1].info["step"] > step
+        before = changed(state_path)
+
+        def moved(step=step, before=before):
+            try:  # a state is looked into only once it is another one
+                return changed(state_path) != before and load_run(metadata)[1].info["step"] > step
             except Exception:
                 return False
 
