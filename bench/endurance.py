@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="a visitor (default: 60)")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--samples", type=Path, metavar="FILE", help="a CSV file of each minute's figures")
+    parser.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS", help="as of train.py")
     add_overrides(parser)
     arguments = parser.parse_args()
     rows, refused = [], []
@@ -72,7 +73,8 @@ def main() -> int:
         shutil.copy(ROOT / "metadata" / "chorales.json", metadata)
         run = metadata / "long.json"
         command = ["train.py", arguments.recordings.resolve(), "--metadata", run, "--preset", arguments.preset]
-        command += ["--threads", 1, "--minutes", 1e6, *override_words(arguments.overrides)]
+        command += ["--threads", 1, "--minutes", 1e6, "--save-every", arguments.save_every]
+        command += override_words(arguments.overrides)
         log = open(Path(home) / "log", "w+")  # noqa: SIM115 - closed with the processes that write it
         training = start(*command, stderr=subprocess.DEVNULL)
         try:
