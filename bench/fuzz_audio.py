@@ -10,10 +10,9 @@ import collections
 import io
 import os
 import random
-import resource
-import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,9 @@ import regex
 import soundfile
 
 from bench import ROOT, table
-from bench.fuzz_scores import MEMORY, SECONDS, change_bytes
+from bench.fuzz_scores import DONE, LINE, change_bytes, limit_resources, outcome_of
 
 RATE = 8000
-DECODED, REFUSED = 0, 3
 # (format, subtype) as libsndfile calls them; the key is the ending of the name.
 FORMATS = {
     "wav": [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("WAV", "ULAW")],
@@ -94,49 +92,25 @@ def with_checksums(blob: bytes) -> bytes:
     return bytes(out)
 
 
-def outcome(path: Path, store: Path) -> tuple[str, str, float]:
-    """What becomes of a file, what is said, and processor seconds: "decoded", "one line", or what must not be."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        os._exit(_decode(path, store, writer))
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
-    _, status, usage = os.wait4(child, 0)
-    status, took = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
-    if status == DECODED:
-        return "decoded", "", took
-    if status == REFUSED and said.strip() and "\n" not in said.strip():
-        return "one line", said.strip(), took
-    if status in (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL):
-        return "over time", said, took
-    return f"status {status}", said, took
-
-
 def _decode(path: Path, store: Path, writer: int) -> int:
     """In the child: decode, and check that what is stored is sound that a model can learn from."""
     import traceback
 
     from pcm_store import Recording, store_recording, stored
 
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    signal.alarm(20 * SECONDS)
+    limit_resources()
     try:
         result = store_recording(str(path), str(store), RATE)
         if "reason" in result:
             os.write(writer, result["reason"].encode()[:2000])
-            return REFUSED
+            return LINE
         pcm = store / f"{result['sha256']}.pcm"
         meta = stored(store, result["sha256"])
         values = (meta[key] for key in ("n_samples", "scale", "rms"))
         one = Recording(path.name, result["sha256"], str(pcm), *values, checks=bytes.fromhex(meta["checks"]))
         samples = one.read(0, one.n_samples)
         assert np.isfinite(samples).all() and 0 < np.abs(samples).max() < 1e4 and np.isfinite(one.rms)
-        return DECODED
+        return DONE
     except BaseException:
         os.write(writer, traceback.format_exc().encode()[-2000:])
         return 1
@@ -159,7 +133,7 @@ def main() -> int:
             path, store = Path(folder) / f"x.{ending}", Path(folder) / "store"
             path.write_bytes(blob)
             store.mkdir(exist_ok=True)
-            what, said, took = outcome(path, store)
+            what, said, took = outcome_of(partial(_decode, path, store), "decoded")
             left = [p.name for p in store.iterdir() if p.suffix not in (".pcm", ".json")]
             if left and what in ("decoded", "one line"):
                 what, said = "leftovers", ", ".join(left)

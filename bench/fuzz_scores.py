@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import mido
@@ -24,7 +25,7 @@ from prompt import general_midi
 RATE = 8000
 SECONDS = 30
 MEMORY = 1 << 30
-AUDIO, LINE = 0, 3
+DONE, LINE = 0, 3
 ELEMENT = regex.compile(rb"<([a-z-]+)(?=[\s>])[^<>]*(?<!/)>(?:[^<>]|<(?!/?\1[\s/>])[^<>]*>)*</\1>|<[a-z-]+[^<>]*/>")
 VALUES = [
     "0",
@@ -135,25 +136,39 @@ def _element(blob: bytes, random) -> bytes:
     return _swap(blob, match, match[0] * random.choice([0, 0, 2, 3, 50]) if match else b"")
 
 
-def outcome(blob: bytes, soundfont: str) -> tuple[str, str, float]:
-    """What becomes of a case, what it says, and processor seconds: "audio", "one line", or what must not be."""
+def outcome_of(work, good: str) -> tuple[str, str, float]:
+    """What becomes of ``work(writer)`` in a forked child: ``good``, "one line", or what must not be; what the child
+    says into the descriptor ``writer``; and its processor seconds.
+
+    Args:
+        work: returns :data:`DONE`, or :data:`LINE` when it has said why not.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        os._exit(_play(blob, soundfont, writer))
+        os._exit(work(writer))
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read().decode(errors="replace")
     _, status, usage = os.wait4(child, 0)
     status, took = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
-    if status == AUDIO:
-        return "audio", "", took
+    if status == DONE:
+        return good, "", took
     if status == LINE and said.strip() and "\n" not in said.strip():
         return "one line", said.strip(), took
     if status in (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL):
         return "over time", said, took
     return ("several lines" if status == LINE else f"status {status}"), said, took
+
+
+def limit_resources():
+    """Of the child that calls it: :data:`SECONDS` of processor time, :data:`MEMORY` beyond what it has."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _linux() else 0
+    if size:
+        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    signal.alarm(20 * SECONDS)  # of the clock, which other programs make longer
 
 
 def _play(blob: bytes, soundfont: str, writer: int) -> int:
@@ -163,14 +178,10 @@ def _play(blob: bytes, soundfont: str, writer: int) -> int:
     from score.performance import BadScore
     from score.player import synthesize
 
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _linux() else 0
-    if size:
-        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    signal.alarm(20 * SECONDS)  # of the clock, which other programs make longer
+    limit_resources()
     try:
         synthesize(read(blob), RATE, soundfont)
-        return AUDIO
+        return DONE
     except BadScore as error:
         os.write(writer, str(error).encode()[:2000])
         return LINE
@@ -202,7 +213,7 @@ def main() -> int:
         chance = random.Random(f"{arguments.seed} {case}")
         kind, blob = chance.choice(originals)
         blob = mutate(kind, blob, chance)
-        what, said, took = outcome(blob, soundfont)
+        what, said, took = outcome_of(partial(_play, blob, soundfont), "audio")
         slowest = max(slowest, took)
         counts[kind][what] += 1
         if what == "one line":
