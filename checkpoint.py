@@ -20,7 +20,7 @@ import regex
 
 from config import RunConfig, from_dict, to_dict
 from errors import UserError, is_out_of_memory, remedy
-from leftovers import sweep_leftovers, temporary_path
+from leftovers import temporary_path
 
 if TYPE_CHECKING:  # who only looks at a run needs no PyTorch
     import torch
@@ -317,11 +317,6 @@ def is_held(folder: Path) -> bool:
         with contextlib.suppress(OSError):
             os.close(handle)
     return False
-
-
-def sweep(folder: Path):
-    """Remove what a killed writer left in ``folder``. Only for the one process that may write there."""
-    sweep_leftovers(folder, held=True)
 
 
 def write_atomic(path: Path, blob: bytes):

@@ -353,8 +353,7 @@ def check_length(option: str, seconds: float):
 
 
 def load_prompts(arguments: argparse.Namespace, framing, cancelled) -> list:
-    """All prompts as :class:`prompt.Prompt`, files first; with ``--bars`` each has a meter. What of a score is not
-    played is said on stderr.
+    """All prompts as :class:`prompt.Prompt`, files first; with ``--bars`` each has a meter.
 
     Args:
         cancelled: as of :func:`prompt.load`.
