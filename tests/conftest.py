@@ -52,7 +52,9 @@ def pytest_collection_modifyitems(items):
 
 def pytest_configure():
     """Each worker of pytest-xdist has a core of its own: two threads of PyTorch that share a core with anything else
-    wait for each other most of the time."""
+    wait for each other most of the time. Under nohup a hang-up is ignored, here and in what is started from here: then
+    the tests of hang-ups would test nothing."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")[2:]
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import torch
@@ -72,6 +73,16 @@ def start_predict(*arguments, **keywords) -> subprocess.Popen:
     command = [sys.executable, ROOT / "predict.py", *arguments]
     keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keywords}
     return subprocess.Popen([str(word) for word in command], cwd=ROOT, text=True, **keywords)
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test():
+    """A training that a failed test leaves behind would take its core from all that follow."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 # -- hang-ups ----------------------------------------------------------------------------------
