@@ -5,22 +5,18 @@ Every case is decoded into a store, as train.py does it, in a forked child with 
 is written to ``out/fuzz`` and makes the status 1.
 """
 
-import argparse
-import collections
 import io
-import os
 import random
+import shutil
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import regex
 import soundfile
 
-from bench import ROOT, table
-from bench.fuzz_scores import DONE, LINE, change_bytes, limit_resources, outcome_of
+from bench.fuzzing import arguments_of, change_bytes, run
 
 RATE = 8000
 # (format, subtype) as libsndfile calls them; the key is the ending of the name.
@@ -92,74 +88,40 @@ def with_checksums(blob: bytes) -> bytes:
     return bytes(out)
 
 
-def _decode(path: Path, store: Path, writer: int) -> int:
-    """In the child: decode, and check that what is stored is sound that a model can learn from."""
-    import traceback
-
+def _decode(path: Path, store: Path) -> str | None:
+    """Decode, and check that what is stored is sound that a model can learn from; why it is refused, or None."""
     from pcm_store import Recording, store_recording, stored
 
-    limit_resources()
-    try:
-        result = store_recording(str(path), str(store), RATE)
-        if "reason" in result:
-            os.write(writer, result["reason"].encode()[:2000])
-            return LINE
-        pcm = store / f"{result['sha256']}.pcm"
-        meta = stored(store, result["sha256"])
-        values = (meta[key] for key in ("n_samples", "scale", "rms"))
-        one = Recording(path.name, result["sha256"], str(pcm), *values, checks=bytes.fromhex(meta["checks"]))
-        samples = one.read(0, one.n_samples)
-        assert np.isfinite(samples).all() and 0 < np.abs(samples).max() < 1e4 and np.isfinite(one.rms)
-        return DONE
-    except BaseException:
-        os.write(writer, traceback.format_exc().encode()[-2000:])
-        return 1
+    result = store_recording(str(path), str(store), RATE)
+    assert {p.suffix for p in store.iterdir()} <= {".pcm", ".json"}, "something half-written is left"
+    if "reason" in result:
+        return result["reason"]
+    pcm = store / f"{result['sha256']}.pcm"
+    meta = stored(store, result["sha256"])
+    values = (meta[key] for key in ("n_samples", "scale", "rms"))
+    one = Recording(path.name, result["sha256"], str(pcm), *values, checks=bytes.fromhex(meta["checks"]))
+    samples = one.read(0, one.n_samples)
+    assert np.isfinite(samples).all() and 0 < np.abs(samples).max() < 1e4 and np.isfinite(one.rms)
+    return None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.fuzz_audio", description=__doc__.split(":")[0])
-    parser.add_argument("--cases", type=int, default=2000, metavar="N")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-    reasons, bad, slowest, originals = collections.Counter(), 0, 0.0, seeds()
+    arguments, originals = arguments_of("bench.fuzz_audio", __doc__.split(":")[0], 2000), seeds()
     with tempfile.TemporaryDirectory() as folder:
-        for case in range(arguments.cases):
-            chance = random.Random(f"{arguments.seed} {case}")
+        store = Path(folder) / "store"
+
+        def case(chance: random.Random):
             ending, blob = chance.choice(originals)
             blob = mutate(blob, chance)
             if ending == "ogg" and chance.random() < 0.8:
                 blob = with_checksums(blob)
-            path, store = Path(folder) / f"x.{ending}", Path(folder) / "store"
+            path = Path(folder) / f"x.{ending}"
             path.write_bytes(blob)
-            store.mkdir(exist_ok=True)
-            what, said, took = outcome_of(partial(_decode, path, store), "decoded")
-            left = [p.name for p in store.iterdir() if p.suffix not in (".pcm", ".json")]
-            if left and what in ("decoded", "one line"):
-                what, said = "leftovers", ", ".join(left)
-            for file in store.iterdir():
-                file.unlink()
-            slowest = max(slowest, took)
-            counts[ending][what] += 1
-            if what == "one line":
-                reasons[regex.sub(r"\(.*\)|\d[\d.e+]*", "_", said)] += 1
-            elif what != "decoded":
-                bad += 1
-                kept = ROOT / "out" / "fuzz" / f"{arguments.seed}-{case}.{ending}"
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_bytes(blob)
-                print(f"case {case}: {what}\n{said}", file=sys.stderr)
-            if (case + 1) % 1000 == 0:
-                print(f"{case + 1} cases: {dict(sum(counts.values(), collections.Counter()))}", file=sys.stderr)
-    outcomes = sorted(set().union(*counts.values()))
-    table(
-        [(kind, sum(c.values()), *(c[o] for o in outcomes)) for kind, c in sorted(counts.items())],
-        ("kind", "cases", *outcomes),
-    )
-    for reason, count in reasons.most_common(20):
-        print(f"{count} x {reason}")
-    print(f"slowest: {slowest:.1f} s; ended otherwise: {bad}")
-    return 1 if bad else 0
+            shutil.rmtree(store, ignore_errors=True)
+            store.mkdir()
+            return ending, blob, partial(_decode, path, store)
+
+        return run(arguments, case, "decoded", 1000)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ import regex
 from bench import ROOT, resident_megabytes, table
 from bench.fuzz_audio import mutate as mutate_audio
 from bench.fuzz_audio import seeds as sounds
-from bench.fuzz_scores import change_bytes
 from bench.fuzz_scores import mutate as mutate_score
 from bench.fuzz_scores import seeds as scores
+from bench.fuzzing import change_bytes
 from bench.studio import studio
 
 SECRET = "secret-41c2a9d0"
