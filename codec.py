@@ -19,13 +19,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from errors import UserError
 from featurizer import DB, fit_scaler
 
 N_BROAD = 32  # principal components that stay as they are
 RISE_FLOOR_DB = -75.0  # what begins below it is not heard
 SAME_DB = 0.01  # frames that differ by less are the same
 FLOOR_DB = -100.0  # frames are clipped here before coding; below lies the noise of 16 bits
+
+
+class Unvaried(ValueError):
+    """Nothing can be learned from frames that are all the same."""
 
 
 class ResidualCodec(nn.Module):
@@ -155,7 +158,7 @@ def fit_codec(
         progress: called with the share that is done.
 
     Raises:
-        UserError: all frames are the same.
+        Unvaried: all frames are the same.
     """
     import sklearn.cluster  # noqa: F401 - its threads must be there to be limited
     from threadpoolctl import threadpool_limits
@@ -172,7 +175,7 @@ def _fit_codec(codec, chunks, sample_rate, seed, channels, progress):
     n_bins = chunks.shape[-1]
     chunks = np.maximum(chunks, FLOOR_DB / DB)
     if np.ptp(chunks, axis=(0, 1)).max() < SAME_DB / DB:
-        raise UserError("the recordings: nothing changes in them, so nothing can be learned; give recordings of music")
+        raise Unvaried("all frames are the same")
     mean, _ = fit_scaler(chunks)
     # Bins are equally spaced in Hz, ears are not: weigh each by the density of the mel scale
     # (HTK: mel ~ log(1 + f / 700)), or the treble's noise takes most of the codes.
@@ -227,5 +230,4 @@ def _fit_codec(codec, chunks, sample_rate, seed, channels, progress):
     softest, loudest = np.percentile(codec.level(torch.from_numpy(chunks)).numpy(), [3, 99])
     codec.softest.fill_(float(softest))
     codec.loudest.fill_(float(loudest))
-    # What divides by it must also do so for a corpus that is one frame, over and over.
-    codec.scale.fill_(max(float(np.sqrt(np.square(vectors).mean())), 1e-4))
+    codec.scale.fill_(float(np.sqrt(np.square(vectors).mean())))

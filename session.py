@@ -22,6 +22,7 @@ from checkpoint import (
     write_atomic,
     write_metadata,
 )
+from codec import Unvaried
 from config import is_young
 from corpus import open_corpus
 from dataset import split, without
@@ -136,13 +137,20 @@ class Session:
         """As :meth:`trainer.Trainer.fit`, without what can be read no more."""
         while self.trainer.segments:
             with self.losing():
-                self.trainer.fit(progress)
-                try:
-                    return check_finite(self.trainer.state().tensors, {})
-                except NotFinite as error:
-                    mend = "leave out those whose samples are far beyond 1"
-                    raise UserError(f"{self.arguments.recordings}: {error} of them is not finite; {mend}") from None
+                return self.fit_once(progress)
         raise UserError(self.nothing_left())
+
+    def fit_once(self, progress):
+        """As :meth:`trainer.Trainer.fit`; recordings that nothing can be learned from become a line."""
+        recordings = self.arguments.recordings
+        try:
+            self.trainer.fit(progress)
+            check_finite(self.trainer.state().tensors, {})
+        except NotFinite as error:
+            mend = "leave out those whose samples are far beyond 1"
+            raise UserError(f"{recordings}: {error} of them is not finite; {mend}") from None
+        except Unvaried:
+            raise UserError(f"{recordings}: nothing changes in them, so nothing can be learned; give music") from None
 
     @contextlib.contextmanager
     def losing(self):

@@ -83,6 +83,7 @@ class Trainer:
 
         Raises:
             NotFinite: the recordings are beyond what float32 can square.
+            codec.Unvaried: nothing changes in them.
         """
         if hasattr(self.model, "codec"):
             with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads

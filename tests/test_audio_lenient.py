@@ -449,7 +449,7 @@ def test_a_training_on_nothing(tmp_path, capsys, waveform, words):
     arguments = [tmp_path / "in", "--metadata", tmp_path / "m.json", *tiny_arguments(), "--steps", 2, "--threads", 1]
     assert train.main([str(word) for word in arguments]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py:")]
-    assert words in line
+    assert words in line and str(tmp_path / "in") in line
     assert not (tmp_path / "m.json").exists() and not (tmp_path / "m").exists()
 
 

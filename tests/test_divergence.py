@@ -17,6 +17,7 @@ import train
 from checkpoint import NotFinite, State, load_run, load_state, read_metadata, save_state
 from conftest import chord, tiny_arguments, tiny_config
 from errors import UserError
+from featurizer import Featurizer
 from predictor import Predictor
 from preview import make_preview
 from time_budget import TimeBudget
@@ -171,6 +172,19 @@ def test_absurd_samples_are_a_line(tmp_path, value):
     status, said = train_here(tmp_path / "in", tmp_path / "m" / "m.json", "--steps", 5)
     (line,) = [line for line in said.splitlines() if line.startswith("train.py: ")]
     assert status == 1 and str(tmp_path / "in") in line and "Traceback" not in said and "finished" not in said
+    assert not (tmp_path / "m" / "m").exists() and not (tmp_path / "m" / "m.json").exists()
+
+
+def test_frames_that_are_not_finite_are_a_line(recordings, tmp_path, monkeypatch):
+    """Whatever the decoder lets through, what nothing can be fitted to ends before the first step."""
+
+    def beyond(self, waveform):
+        return log_magnitude(self, waveform) + float("inf")
+
+    log_magnitude = Featurizer.log_magnitude
+    monkeypatch.setattr(Featurizer, "log_magnitude", beyond)
+    status, said = train_here(recordings, tmp_path / "m" / "m.json", "--steps", 5)
+    assert status == 1 and said.splitlines()[-1].startswith(f"train.py: {recordings}: the log-magnitude of them is not")
     assert not (tmp_path / "m" / "m").exists() and not (tmp_path / "m" / "m.json").exists()
 
 

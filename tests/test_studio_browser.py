@@ -474,8 +474,8 @@ def test_it_can_be_installed(browser, address):
 
 def test_a_training_is_seen_while_it_runs(browser, address, folder, recordings):
     # Previews from the start, and as nice as the child of the studio, with which it shares a core.
-    often = "import os, time_budget; os.nice(19); time_budget.SHARE = 1.0; time_budget.EARLY_STEPS = 0"
-    words = "--minutes", 10, "--save-every", 4
+    often = "import os, time_budget; os.nice(19); time_budget.SHARE = 1e6; time_budget.EARLY_STEPS = 0"
+    words = "--minutes", 10, "--save-every", 2
     training = start_training(recordings, folder / "live.json", *words, before=often)
     try:
         with visit(browser, address) as page:
