@@ -59,6 +59,10 @@ def pytest_configure():
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
+        # A session of its own: Linux shares each core among sessions (sched(7), autogroup), by what they do on all of
+        # them, so that in one session the work of one worker would starve what another has started.
+        with contextlib.suppress(PermissionError):  # it has one
+            os.setsid()
 
 
 def tiny_config(**changes):
