@@ -1,4 +1,4 @@
-"""Chord changes per bar, and how many of them have been heard before: what tells a loop, a random walk and harmony apart.
+"""Chord changes per bar, and how many of them have been heard before: loop, random walk and harmony differ in it.
 
 Chords are the triads of :func:`metrics.chords`, by the notes that basic-pitch hears. A chord alone says little about
 repetition: a piece has its seven or eight chords, and comes back to each of them. The change from one chord to the next
@@ -8,6 +8,7 @@ of harmony some: in chorales a third, of four bars that are played over and over
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ def harmony(before, after, prompt_seconds: float, seconds: float, quarters_per_m
         if k:
             changes += 1
             change = (begins[k - 1][1], chord)
-            earlier = zip(begins[:k], begins[1:k], strict=False)
+            earlier = itertools.pairwise(begins[:k])
             changes_returned += any((a, b) == change and at >= place - memory for (_, a), (at, b) in earlier)
     return Harmony(seconds / bar, begun, returned, changes, changes_returned)
 

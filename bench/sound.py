@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 from bench import start
+from bench.drift_figures import drift_row
+from bench.harmony import beside_real, harmony_row
 from bench.protocol import Protocol, embed_all, make_protocol, mixed_down, stereo_pieces
 from config import PRESETS
 from errors import UserError, exit_status
@@ -27,6 +29,7 @@ KEY_SECONDS = 5.0  # after the prompt, in which its key is looked for
 LOUDNESS_DROP, TAIL_SECONDS = 20.0, 5.0  # dB below the usual, and for how long: a rollout that has died
 PER_SECOND = ("loudness", "bandwidth", "flatness", "flux")
 MOVEMENT = ("onsets", "flux", "self_similarity")
+ENDS = ("silence", "drone", "noise")
 
 
 # -- one row -----------------------------------------------------------------------------------
@@ -70,11 +73,13 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
         row["classifier"] = metrics.classifier_accuracy(real, made, groups, groups, p.seed)
     long = waveforms if long_waveforms is None else np.asarray(long_waveforms, np.float32)
     row.update(long_figures(p, long[:, p.n_prompt :]))
+    row.update(drift_row(p.real_far if is_real else long, p.n_prompt, rate))
     moves = [metrics.movement(piece, rate) for piece in pieces]
     for figure in MOVEMENT:
         band, values = p.bands.get(f"movement_{figure}"), [move[figure] for move in moves]
         row[f"movement_{figure}"] = float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
         row[f"usual_{figure}"] = 1 - metrics.share_outside(values, band[10], band[90]) if band else math.nan
+    row["usual_movement"] = usual_movement(p.bands, moves)
     row.update(rhythm_row(p, pieces))
     joins = [metrics.join_figures(w, p.n_prompt, rate) for w in waveforms]
     levels = np.abs([j["level_step"] for j in joins])
@@ -86,7 +91,22 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
             row["copy_shared"] = np.percentile(p.shared, 95)
     if music and p.transcriber is not None:
         row.update(note_row(p, waveforms))
-    return row
+    return row | beside_real(row, row if is_real else p.real_row)
+
+
+def usual_movement(bands: dict, moves: list[dict]) -> float:
+    """Share of continuations whose onsets, flux and self-similarity all lie within the corpus' 10th to 90th percentile;
+    nan where the corpus has no range of one of them.
+
+    Args:
+        moves: of each continuation, from :func:`metrics.movement`.
+    """
+    import numpy as np
+
+    ranges = [(figure, bands.get(f"movement_{figure}")) for figure in MOVEMENT]
+    if not moves or not all(band for _, band in ranges):
+        return math.nan
+    return float(np.mean([all(band[10] <= move[name] <= band[90] for name, band in ranges) for move in moves]))
 
 
 def rhythm_row(protocol: Protocol, pieces) -> dict:
@@ -119,14 +139,16 @@ def long_figures(protocol: Protocol, pieces) -> dict:
     for name in PER_SECOND:
         values = np.concatenate([f[name] for f in figures])
         row[f"outside_{name}"] = metrics.share_outside(values, bands[name][5], bands[name][95])
-    ends = {"silence": 0, "drone": 0, "noise": 0}
+    ends = []  # of each rollout, what it ends in that is no music
     for piece, figure in zip(pieces, figures, strict=True):
         tail = np.square(piece[-round(TAIL_SECONDS * rate) :], dtype=np.float64).mean()
-        ends["silence"] += 10 * math.log10(max(tail, 1e-14)) < bands["loudness"][5] - LOUDNESS_DROP
+        silence = 10 * math.log10(max(tail, 1e-14)) < bands["loudness"][5] - LOUDNESS_DROP
         alike = metrics.movement(piece, rate)["second_correlation"] > bands["movement_second_correlation"][99]
-        ends["drone"] += metrics.longest_run(alike) > RUN_SECONDS
-        ends["noise"] += metrics.longest_run(figure["flatness"] > bands["flatness"][99]) > RUN_SECONDS
-    return {**row, **{f"ends_{name}": int(count) for name, count in ends.items()}}
+        drone = metrics.longest_run(alike) > RUN_SECONDS
+        noise = metrics.longest_run(figure["flatness"] > bands["flatness"][99]) > RUN_SECONDS
+        ends.append([name for name, does in zip(ENDS, (silence, drone, noise), strict=True) if does])
+    row |= {f"ends_{name}": sum(name in end for end in ends) for name in ENDS}
+    return {**row, "ends_well": sum(not end for end in ends), "long_ends": ends}
 
 
 def copy_row(protocol: Protocol, pieces) -> dict:
@@ -155,7 +177,7 @@ def note_row(protocol: Protocol, waveforms) -> dict:
 
     import metrics
 
-    p, seconds, rows, scores, shares = protocol, protocol.n_piece / protocol.sample_rate, [], [], []
+    p, seconds, rows, scores, shares, heard = protocol, protocol.n_piece / protocol.sample_rate, [], [], [], []
     for waveform in waveforms:
         before = p.transcriber.notes(waveform[: p.n_prompt], p.sample_rate)
         after = p.transcriber.notes(waveform[p.n_prompt :], p.sample_rate)
@@ -163,6 +185,7 @@ def note_row(protocol: Protocol, waveforms) -> dict:
         scores.append(metrics.key_score(metrics.key_of(metrics.pitch_classes(first)), key))
         shares.append(metrics.in_key_share(first, key))
         rows.append(metrics.note_figures(after, seconds))
+        heard.append((before, after))
     out = {name: np.mean([row[name] for row in rows]) for name in ("notes", "polyphony", "chord_changes")}
     out["longest_chord"] = np.median([row["longest_chord"] for row in rows])
     basses = [row["bass"] for row in rows]
@@ -172,7 +195,7 @@ def note_row(protocol: Protocol, waveforms) -> dict:
     out |= {"key_kept": np.mean(np.array(scores) == 1), "key_score": np.mean(scores), "on_scales": shares}
     usual = [share for share in p.real_row.get("on_scales", shares) if share is not None and math.isfinite(share)]
     out["on_scale"] = np.mean(np.array(shares) >= np.percentile(usual, 10)) if usual else math.nan  # nan: no notes
-    return out
+    return out | harmony_row(heard, p.tempos, p.n_prompt / p.sample_rate, seconds)
 
 
 # -- all rows ----------------------------------------------------------------------------------
