@@ -9,6 +9,7 @@ import numpy as np
 import metrics
 
 TIMES = (5, 20, 60)  # s after the prompt
+SLACK = 0.2  # s that a rollout may end too early, see bench.sound
 WINDOW_SECONDS = 3.0  # that are looked at, up to each of these times; as long as the prompts of bench.protocol
 RANGE = 1e-8  # of a spectrum's power, below which a band counts as silent: -80 dB
 
@@ -37,14 +38,14 @@ def spectral_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 def drift_at(waveform, n_prompt: int, sample_rate: int, seconds: float) -> tuple[float, float]:
     """Level over that of the prompt, dB, and :func:`spectral_distance` to it, dB, of the :data:`WINDOW_SECONDS` that
-    end ``seconds`` after the prompt; nan where the waveform ends before (a tenth of a second may be missing).
+    end ``seconds`` after the prompt; nan where the waveform ends before (:data:`SLACK` may be missing).
 
     Shape:
         ``[n_samples]`` with the prompt
     """
     waveform = np.asarray(waveform, np.float32)
     stop = n_prompt + round(seconds * sample_rate)
-    if stop > len(waveform) + 0.1 * sample_rate:
+    if stop > len(waveform) + SLACK * sample_rate:
         return math.nan, math.nan
     prompt, window = waveform[:n_prompt], waveform[max(n_prompt, stop - round(WINDOW_SECONDS * sample_rate)) : stop]
     spectra = [mean_spectrum(part, sample_rate) for part in (window, prompt)]

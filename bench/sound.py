@@ -56,7 +56,7 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
     missing = p.n_prompt + p.n_piece - waveforms.shape[1]
     if missing > SLACK * rate:
         raise ValueError(f"{name}: {missing / rate:.2f} s too short; {p.n_piece / rate:.1f} s follow each prompt")
-    waveforms = np.pad(waveforms, ((0, 0), (0, missing)))
+    made, waveforms = waveforms, np.pad(waveforms, ((0, 0), (0, missing)))
     pieces, row = waveforms[:, p.n_prompt :], {"row": name, "sample_rate": rate}
     embeddings = p.real_embeddings if is_real else embed_all(p.network, pieces, rate)
 
@@ -72,7 +72,8 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
         row["classifier"] = metrics.classifier_accuracy(real, made, groups, groups, p.seed)
     long = waveforms if long_waveforms is None else np.asarray(long_waveforms, np.float32)
     row.update(long_figures(p, long[:, p.n_prompt :]))
-    row.update(drift_row(p.real_far if is_real else long, p.n_prompt, rate))
+    far = p.real_far if is_real else made if long_waveforms is None else long
+    row.update(drift_row(far, p.n_prompt, rate))
     moves = [metrics.movement(piece, rate) for piece in pieces]
     for figure in MOVEMENT:
         band, values = p.bands.get(f"movement_{figure}"), [move[figure] for move in moves]
