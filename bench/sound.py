@@ -1,9 +1,11 @@
-"""How near a model's sound comes to the recordings that it was not trained on: one table, with yardsticks.
+"""How near a model's sound comes to the recordings that it was not trained on: tables, pictures, with yardsticks.
 
-Every row continues the same held-out prompts. Above the models stand what really follows and what the
-phase and the codec alone make of it, below them stands noise. A number says something by its distance
-to these. All levels are relative to a prompt at the corpus' median level, as the model hears it. Everything is
-measured in mono: a stereo model hears its prompts in stereo, and what it makes is mixed down.
+Every row continues the same held-out prompts. Above the models stand what really follows and what the phase and the
+codec alone make of it, below them stands noise. A number says something by its distance to these; docs/judging.md tells
+what each of them hears. Without --metadata, models are trained: presets, or variants of them with other settings, with
+several seeds each (and a row of their means), and judged at several times of one training. All levels are relative to a
+prompt at the corpus' median level, as the model hears it. Everything is measured in mono: a stereo model hears its
+prompts in stereo, and what it makes is mixed down.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import time
 from bench import sound_options
 from bench.drift_figures import drift_row
 from bench.harmony import beside_real, harmony_row
-from bench.protocol import Protocol, embed_all, make_protocol, mixed_down, stereo_pieces
+from bench.protocol import N_LONG, Protocol, embed_all, make_protocol, mixed_down, stereo_pieces
 from bench.seeds import mean_row
 from bench.trainings import candidate, held_out_loss, train_all
 from errors import exit_status
@@ -348,11 +350,12 @@ def run(arguments: argparse.Namespace) -> int:
         n_prompts=arguments.prompts,
         seconds=arguments.seconds,
         long_seconds=arguments.long,
-        n_long_prompts=arguments.long_prompts,
+        n_long_prompts=arguments.long_prompts or N_LONG,
         with_notes=not arguments.skip_notes,
     )
     print(report.write(results))
-    say(f"written to {arguments.out}: table.md, results.json, sound.png, listen")
+    pictures = ", ".join(["sound.png", *report.sheets])
+    say(f"written to {arguments.out}: table.md, results.json, {pictures}, listen")
     return 0
 
 

@@ -42,7 +42,7 @@ def parse(argv, description: str) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=32, metavar="N", help="default: 32")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="of continuation (default: 20)")
     parser.add_argument("--long", type=float, default=60.0, metavar="S", help="for some of the prompts (default: 60)")
-    parser.add_argument("--long-prompts", type=int, default=4, metavar="N", help="for how many of them (default: 4)")
+    parser.add_argument("--long-prompts", type=int, metavar="N", help="for how many of them (default: 4)")
     parser.add_argument("--temperature", type=float, metavar="T", help="default: that of the model")
     parser.add_argument("--out", type=Path, default=Path("out/sound"), metavar="FOLDER", help="default: out/sound")
     parser.add_argument("--skip-notes", action="store_true", help="no notes and keys: needs no basic-pitch")
@@ -72,7 +72,7 @@ def check(arguments: argparse.Namespace):
         raise UserError(f"--seconds {arguments.seconds}: must be 3 (one window) to 600")
     if not arguments.seconds <= arguments.long <= 600:
         raise UserError(f"--long {arguments.long}: must be --seconds or more, at most 600")
-    if not 1 <= arguments.long_prompts <= arguments.prompts:
+    if arguments.long_prompts is not None and not 1 <= arguments.long_prompts <= arguments.prompts:
         raise UserError(f"--long-prompts {arguments.long_prompts}: must be 1 to --prompts, {arguments.prompts}")
     for minutes in arguments.minutes:
         if not 0 < minutes < 1e9:

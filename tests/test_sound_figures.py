@@ -233,7 +233,7 @@ class Loudness:
         return windows[:, :n].reshape(len(windows), 200, -1).square().mean(-1).log1p()
 
 
-@pytest.mark.parametrize("n", [1, 4, 6])
+@pytest.mark.parametrize("n", [1, 6])
 def test_as_many_prompts_as_asked_for_are_continued_for_longer(corpus, n):
     """Also those whose recordings end before: what really follows is kept as far as it goes."""
     from bench.protocol import make_protocol
@@ -266,28 +266,28 @@ def test_the_pictures_have_a_row_for_each_prompt_and_a_column_for_each_model(cor
     assert -100 + 80 * float(image.max()) / 255 == pytest.approx(min(-20, loudest), abs=0.4)
     sheet = Sheet(RATE, 3.0)
     for column in ("real, what follows", "model, step 1", "other, step 1"):
-        for prompt in range(8):
-            sheet.add(column, prompt, waveform[: (23 - 3 * (prompt == 7)) * RATE], "drone" * (prompt == 1))
+        for prompt in range(3):
+            sheet.add(column, prompt, waveform[: (23 - 3 * (prompt == 2)) * RATE], "drone" * (prompt == 1))
     width, height = Image.open(io.BytesIO(sheet.png())).size
-    assert height == 8 * ROW_INCHES * DPI and width == pytest.approx(3 * 6.9 * DPI, abs=2)
+    assert height == 3 * ROW_INCHES * DPI and width == pytest.approx(3 * 6.9 * DPI, abs=2)
 
 
 def test_what_ends_badly_can_be_heard(tmp_path, corpus):
-    """Of twenty long rollouts eight are in the picture; of the others, one that drones is left as a WAV file, too."""
+    """Of twelve long rollouts eight are in the picture; of the others, one that drones is left as a WAV file, too."""
     from bench.report import Report
 
     n_prompt = 3 * RATE
-    real = torch.from_numpy(np.stack([corpus.recordings[0].read(i * RATE, 5 * RATE) for i in range(20)]))
-    rows = list(range(20))
+    real = torch.from_numpy(np.stack([corpus.recordings[0].read(i * RATE, 4 * RATE) for i in range(12)]))
+    rows = list(range(12))
     protocol = SimpleNamespace(
         sample_rate=RATE, n_prompt=n_prompt, real=real, real_far=list(real), long_rows=rows, bands={}
     )
     report, ends = Report(tmp_path), [[] for _ in rows]
-    ends[1] = ["drone"]
+    ends[1] = ["drone"]  # not among the eight
     report.keep(protocol, {"row": "real"}, real, None, False)
     report.keep(protocol, {"row": "tiny, step 1", "long_ends": ends}, real, real, True)
     shown = set(report.sheets["long.png"].columns["tiny, step 1"])
-    assert len(shown) == 8 and {0, 19} <= shown and 1 not in shown
+    assert len(shown) == 8 and {0, 11} <= shown and 1 not in shown
     assert set(report.sheets["rollouts.png"].columns["real"]) == shown
     heard = {int(path.name.split("-")[1]) for path in (tmp_path / "listen").glob("long-*.wav")}
     assert heard == shown | {1}

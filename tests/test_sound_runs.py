@@ -20,7 +20,7 @@ from conftest import TINY, run
 from errors import UserError
 
 TINIER = {**TINY, "training.hold_out": 0.3}
-SHORT = ["--prompts", "2", "--seconds", "3", "--long", "6", "--long-prompts", "2", "--threads", "1"]
+SHORT = ["--prompts", "2", "--seconds", "3", "--long", "6", "--threads", "1"]
 
 
 class Levels:
