@@ -90,8 +90,9 @@ class Report:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(12, 13), dpi=90, layout="constrained")
-        grid = figure.add_gridspec(4, 6, height_ratios=[1.1, 1, 1, 1])
+        top, below = max(3.5, 0.25 * len(results["rows"])), 3.2  # inches: each row has its name beside its bar
+        figure = Figure(figsize=(12, top + 3 * below), dpi=90, layout="constrained")
+        grid = figure.add_gridspec(4, 6, height_ratios=[top, below, below, below])
         _distances(figure.add_subplot(grid[0, :]), results["rows"])
         names = list(self.shown)
         for line, name in enumerate([names[0], names[-1] if len(names) == 1 else names[1]]):

@@ -7,6 +7,7 @@ from its last state, and a state that was kept at a time is not made again.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,11 @@ LATE = 1.05  # times the minutes that a state was wanted for: one that is older 
 @dataclass(frozen=True)
 class Training:
     """One call of train.py for each of the times: ``name`` of its metadata file, and ``group``, which all seeds of one
-    configuration share."""
+    configuration share; ``turn`` counts the seeds."""
 
     name: str
     group: str
+    turn: int
     preset: str
     overrides: tuple[str, ...]
 
@@ -90,13 +92,20 @@ def plan(presets, variants=(), overrides=(), n_seeds: int = 1) -> list[Training]
                     wanted.append(f"{SEED}={seed}")
                 override(PRESETS[preset], wanted)
                 full = f"{group}-seed{seed}" if n_seeds > 1 else group
-                trainings.append(Training(full, group, preset, tuple(wanted)))
+                trainings.append(Training(full, group, seed, preset, tuple(wanted)))
     return trainings
 
 
 def presets_of(arguments) -> list[str]:
     """What is trained where the command line names nothing."""
     return arguments.preset or ["small", "original"]
+
+
+def calls(trainings: list[Training], times: list[float]) -> list[tuple[Training, float]]:
+    """The calls of train.py in their order: of each seed, the first time of every training, then the second of every
+    one, as whatever is compared should share the machine's speed."""
+    turns = itertools.groupby(trainings, key=lambda training: training.turn)
+    return [pair[::-1] for _, turn in turns for pair in itertools.product(times, list(turn))]
 
 
 def train_all(arguments, say=lambda line: None) -> list[Candidate]:
@@ -113,20 +122,18 @@ def train_all(arguments, say=lambda line: None) -> list[Candidate]:
     for training in trainings if several else []:  # before an hour of training, not after
         for minutes in arguments.minutes:
             check_time(arguments.out.resolve() / f"{training.name}.json", minutes)
-    found = []
-    for training in trainings:
+    found = {}
+    for training, minutes in calls(trainings, arguments.minutes):
         path = arguments.out.resolve() / f"{training.name}.json"
-        averaged = training.group if arguments.seeds > 1 else None
-        for minutes in arguments.minutes:
-            kept, after = kept_at(path, minutes) if several else path, f", after {minutes:g} min" * several
-            if not (several and kept.exists()):
-                say(f"training: {training.name}, {minutes:g} min")
-                train(path, training, minutes, arguments)
-                if several:
-                    keep(path, kept)
-            is_last = minutes == arguments.minutes[-1]
-            found.append(Candidate(kept, training.name + after, averaged and averaged + after, is_last))
-    return found
+        kept, after = kept_at(path, minutes) if several else path, f", after {minutes:g} min" * several
+        if not (several and kept.exists()):
+            say(f"training: {training.name}, {minutes:g} min")
+            train(path, training, minutes, arguments)
+            if several:
+                keep(path, kept)
+        group, is_last = training.group + after if arguments.seeds > 1 else None, minutes == arguments.minutes[-1]
+        found[training, minutes] = Candidate(kept, training.name + after, group, is_last)
+    return [found[training, minutes] for training in trainings for minutes in arguments.minutes]
 
 
 def train(path: Path, training: Training, minutes: float, arguments):

@@ -247,6 +247,15 @@ def test_a_variant_comes_after_what_is_set_for_all():
     assert own.name == "small" and own.overrides == ("training.seed=7",)
 
 
+def test_times_take_turns_as_well():
+    """The hour in which a machine is slow must not be that of one variant."""
+    trainings_of = trainings.plan(["small"], ["a", "b"], n_seeds=2)
+    order = [(training.name, minutes) for training, minutes in trainings.calls(trainings_of, [20.0, 60.0])]
+    assert order == [
+        (f"small-{variant}-seed{seed}", minutes) for seed in (0, 1) for minutes in (20.0, 60.0) for variant in "ab"
+    ]
+
+
 def test_a_mean_tells_of_how_many_it_is():
     rows = [
         {"row": "a", "fad": 1.0, "fad_interval": (0.5, 2.0), "bass": 0.5, "copies": [1, 2], "n": 4, "x": None},
