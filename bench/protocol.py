@@ -11,7 +11,7 @@ PROMPT_SECONDS = 3.0
 REFERENCE_WINDOWS = 800  # of the training recordings, 3 s each
 CORPUS_SECONDS = 3600.0  # of the corpus, from which the usual range of each figure is taken
 N_SHARED = 32  # recordings in which it is looked for what they share with others
-N_LONG = 4  # prompts that are continued for longer
+N_LONG = 4  # prompts that are continued for longer, unless more are asked for
 QUIET = 0.03  # of the corpus' level: a prompt below (-30 dB) is skipped
 
 
@@ -19,10 +19,11 @@ QUIET = 0.03  # of the corpus' level: a prompt below (-30 dB) is skipped
 class Protocol:
     """What every row at one sample rate is measured against; made by :func:`make_protocol`.
 
-    ``real`` are the prompts and what follows, ``[n_prompts, n_prompt + n_piece]``, and ``real_long`` the
-    same for those of the prompts ``long_rows`` whose recording is long enough (None where none is), each
-    piece scaled so that its prompt has the RMS ``level``. ``recordings`` names the recording of
-    each prompt, ``bands`` the corpus' percentiles ``{figure: {percent: value}}``.
+    ``real`` are the prompts and what follows, ``[n_prompts, n_prompt + n_piece]``, and ``real_far`` the same for each
+    of the prompts ``long_rows``, for as long as its recording goes on, at most ``n_prompt + n_long`` samples; each
+    piece scaled so that its prompt has the RMS ``level``. ``long_rows`` are continued for longer by the models,
+    however long their recordings are; those whose recording is long enough come first. ``recordings`` names the
+    recording of each prompt, ``bands`` the corpus' percentiles ``{figure: {percent: value}}``.
     """
 
     sample_rate: int
@@ -34,7 +35,7 @@ class Protocol:
     starts: list
     real: object
     long_rows: list
-    real_long: object
+    real_far: list
     reference: object  # [m, 200], training recordings
     real_embeddings: object  # [n_prompts, n_windows, 200]
     bands: dict
@@ -48,15 +49,36 @@ class Protocol:
     real_row: dict = field(default_factory=dict)
 
     @property
+    def real_long(self):
+        """What follows those of ``long_rows`` whose recording is long enough, ``[k, n_prompt + n_long]``; None where
+        none is."""
+        import torch
+
+        whole = [piece for piece in self.real_far if len(piece) == self.n_prompt + self.n_long]
+        return torch.stack(whole) if whole else None
+
+    @property
     def groups(self) -> list:
         """What the classifier leaves out together: recordings, or prompts of the only one."""
         return self.recordings if len(set(self.recordings)) > 1 else [str(i) for i in range(len(self.recordings))]
 
 
 def make_protocol(
-    corpus, hold_out: float, network, transcriber=None, n_prompts=32, seconds=20.0, long_seconds=60.0, seed=0, say=print
+    corpus,
+    hold_out: float,
+    network,
+    transcriber=None,
+    n_prompts=32,
+    seconds=20.0,
+    long_seconds=60.0,
+    seed=0,
+    say=print,
+    n_long_prompts=N_LONG,
 ) -> Protocol:
     """Choose the prompts in the held-out recordings and measure the corpus.
+
+    Args:
+        n_long_prompts: how many of them are continued for ``long_seconds``, or all where there are not so many.
 
     Raises:
         UserError: no held-out recording is long enough.
@@ -78,10 +100,11 @@ def make_protocol(
     real = torch.stack([_scaled(s.read(at, n_prompt + n_piece)[0], n_prompt, level) for s, at in places])
     long_places = [i for i, (s, at) in enumerate(places) if at + n_prompt + n_long <= s.n_samples]
     names = [s.recording.name for s, _ in places]
-    long_rows, rest = _over_recordings(long_places, names), [i for i in range(len(places)) if i not in long_places]
-    pieces = [places[i][0].read(places[i][1], n_prompt + n_long)[0] for i in long_rows]
-    real_long = torch.stack([_scaled(piece, n_prompt, level) for piece in pieces]) if pieces else None
-    long_rows = [*long_rows, *_over_recordings(rest, names)][:N_LONG]
+    rest = [i for i in range(len(places)) if i not in long_places]
+    long_rows = _over_recordings(long_places, names, n_long_prompts)
+    long_rows += _over_recordings(rest, names, n_long_prompts - len(long_rows))
+    far = [(s, at, min(n_prompt + n_long, s.n_samples - at)) for s, at in (places[i] for i in long_rows)]
+    real_far = [_scaled(s.read(at, n)[0], n_prompt, level) for s, at, n in far]
 
     say("embeddings of the training recordings")
     reference = embed_all(network, _reference_windows(training, rate), rate)
@@ -109,7 +132,7 @@ def make_protocol(
         starts=[(s.start + at) / rate for s, at in places],
         real=real,
         long_rows=long_rows,
-        real_long=real_long,
+        real_far=real_far,
         reference=reference,
         real_embeddings=real_embeddings,
         bands=bands,
@@ -164,13 +187,13 @@ def corpus_bands(pieces, sample_rate: int) -> dict:
     }
 
 
-def _over_recordings(candidates, names: list) -> list[int]:
-    """N_LONG of the candidates, from as many recordings as there are."""
+def _over_recordings(candidates, names: list, n: int) -> list[int]:
+    """n of the candidates, from as many recordings as there are."""
     seen, ranked = {}, []
     for i in candidates:
         seen[names[i]] = seen.get(names[i], -1) + 1
         ranked.append((seen[names[i]], i))
-    return sorted(i for _, i in sorted(ranked)[:N_LONG])
+    return sorted(i for _, i in sorted(ranked)[:n])
 
 
 def stereo_pieces(protocol: Protocol, corpus):

@@ -1,24 +1,27 @@
-"""How near a model's sound comes to the recordings that it was not trained on: one table, with yardsticks.
+"""How near a model's sound comes to the recordings that it was not trained on: tables, pictures, with yardsticks.
 
-Every row continues the same held-out prompts. Above the models stand what really follows and what the
-phase and the codec alone make of it, below them stands noise. A number says something by its distance
-to these. All levels are relative to a prompt at the corpus' median level, as the model hears it. Everything is
-measured in mono: a stereo model hears its prompts in stereo, and what it makes is mixed down.
+Every row continues the same held-out prompts. Above the models stand what really follows and what the phase and the
+codec alone make of it, below them stands noise. A number says something by its distance to these; docs/judging.md tells
+what each of them hears. Without --metadata, models are trained: presets, or variants of them with other settings, with
+several seeds each (and a row of their means), and judged at several times of one training. All levels are relative to a
+prompt at the corpus' median level, as the model hears it. Everything is measured in mono: a stereo model hears its
+prompts in stereo, and what it makes is mixed down.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import sys
 import time
-from pathlib import Path
 
-from bench import start
-from bench.protocol import Protocol, embed_all, make_protocol, mixed_down, stereo_pieces
-from config import PRESETS
-from errors import UserError, exit_status
+from bench import sound_options
+from bench.drift_figures import drift_row
+from bench.harmony import beside_real, harmony_row
+from bench.protocol import N_LONG, Protocol, embed_all, make_protocol, mixed_down, stereo_pieces
+from bench.seeds import mean_row
+from bench.trainings import candidate, held_out_loss, train_all
+from errors import exit_status
 
 BATCH = 8
 SLACK = 0.2  # s that a row may end too early: what remakes phases needs frames after the last
@@ -27,6 +30,7 @@ KEY_SECONDS = 5.0  # after the prompt, in which its key is looked for
 LOUDNESS_DROP, TAIL_SECONDS = 20.0, 5.0  # dB below the usual, and for how long: a rollout that has died
 PER_SECOND = ("loudness", "bandwidth", "flatness", "flux")
 MOVEMENT = ("onsets", "flux", "self_similarity")
+ENDS = ("silence", "drone", "noise")
 
 
 # -- one row -----------------------------------------------------------------------------------
@@ -54,7 +58,7 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
     missing = p.n_prompt + p.n_piece - waveforms.shape[1]
     if missing > SLACK * rate:
         raise ValueError(f"{name}: {missing / rate:.2f} s too short; {p.n_piece / rate:.1f} s follow each prompt")
-    waveforms = np.pad(waveforms, ((0, 0), (0, missing)))
+    made, waveforms = waveforms, np.pad(waveforms, ((0, 0), (0, missing)))
     pieces, row = waveforms[:, p.n_prompt :], {"row": name, "sample_rate": rate}
     embeddings = p.real_embeddings if is_real else embed_all(p.network, pieces, rate)
 
@@ -70,11 +74,14 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
         row["classifier"] = metrics.classifier_accuracy(real, made, groups, groups, p.seed)
     long = waveforms if long_waveforms is None else np.asarray(long_waveforms, np.float32)
     row.update(long_figures(p, long[:, p.n_prompt :]))
+    far = p.real_far if is_real else made if long_waveforms is None else long
+    row.update(drift_row(far, p.n_prompt, rate))
     moves = [metrics.movement(piece, rate) for piece in pieces]
     for figure in MOVEMENT:
         band, values = p.bands.get(f"movement_{figure}"), [move[figure] for move in moves]
         row[f"movement_{figure}"] = float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
         row[f"usual_{figure}"] = 1 - metrics.share_outside(values, band[10], band[90]) if band else math.nan
+    row["usual_movement"] = usual_movement(p.bands, moves)
     row.update(rhythm_row(p, pieces))
     joins = [metrics.join_figures(w, p.n_prompt, rate) for w in waveforms]
     levels = np.abs([j["level_step"] for j in joins])
@@ -86,7 +93,22 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
             row["copy_shared"] = np.percentile(p.shared, 95)
     if music and p.transcriber is not None:
         row.update(note_row(p, waveforms))
-    return row
+    return row | beside_real(row, row if is_real else p.real_row)
+
+
+def usual_movement(bands: dict, moves: list[dict]) -> float:
+    """Share of continuations whose onsets, flux and self-similarity all lie within the corpus' 10th to 90th percentile;
+    nan where the corpus has no range of one of them.
+
+    Args:
+        moves: of each continuation, from :func:`metrics.movement`.
+    """
+    import numpy as np
+
+    ranges = [(figure, bands.get(f"movement_{figure}")) for figure in MOVEMENT]
+    if not moves or not all(band for _, band in ranges):
+        return math.nan
+    return float(np.mean([all(band[10] <= move[name] <= band[90] for name, band in ranges) for move in moves]))
 
 
 def rhythm_row(protocol: Protocol, pieces) -> dict:
@@ -119,14 +141,16 @@ def long_figures(protocol: Protocol, pieces) -> dict:
     for name in PER_SECOND:
         values = np.concatenate([f[name] for f in figures])
         row[f"outside_{name}"] = metrics.share_outside(values, bands[name][5], bands[name][95])
-    ends = {"silence": 0, "drone": 0, "noise": 0}
+    ends = []  # of each rollout, what it ends in that is no music
     for piece, figure in zip(pieces, figures, strict=True):
         tail = np.square(piece[-round(TAIL_SECONDS * rate) :], dtype=np.float64).mean()
-        ends["silence"] += 10 * math.log10(max(tail, 1e-14)) < bands["loudness"][5] - LOUDNESS_DROP
+        silence = 10 * math.log10(max(tail, 1e-14)) < bands["loudness"][5] - LOUDNESS_DROP
         alike = metrics.movement(piece, rate)["second_correlation"] > bands["movement_second_correlation"][99]
-        ends["drone"] += metrics.longest_run(alike) > RUN_SECONDS
-        ends["noise"] += metrics.longest_run(figure["flatness"] > bands["flatness"][99]) > RUN_SECONDS
-    return {**row, **{f"ends_{name}": int(count) for name, count in ends.items()}}
+        drone = metrics.longest_run(alike) > RUN_SECONDS
+        noise = metrics.longest_run(figure["flatness"] > bands["flatness"][99]) > RUN_SECONDS
+        ends.append([name for name, does in zip(ENDS, (silence, drone, noise), strict=True) if does])
+    row |= {f"ends_{name}": sum(name in end for end in ends) for name in ENDS}
+    return {**row, "ends_well": sum(not end for end in ends), "long_ends": ends}
 
 
 def copy_row(protocol: Protocol, pieces) -> dict:
@@ -155,7 +179,7 @@ def note_row(protocol: Protocol, waveforms) -> dict:
 
     import metrics
 
-    p, seconds, rows, scores, shares = protocol, protocol.n_piece / protocol.sample_rate, [], [], []
+    p, seconds, rows, scores, shares, heard = protocol, protocol.n_piece / protocol.sample_rate, [], [], [], []
     for waveform in waveforms:
         before = p.transcriber.notes(waveform[: p.n_prompt], p.sample_rate)
         after = p.transcriber.notes(waveform[p.n_prompt :], p.sample_rate)
@@ -163,6 +187,7 @@ def note_row(protocol: Protocol, waveforms) -> dict:
         scores.append(metrics.key_score(metrics.key_of(metrics.pitch_classes(first)), key))
         shares.append(metrics.in_key_share(first, key))
         rows.append(metrics.note_figures(after, seconds))
+        heard.append((before, after))
     out = {name: np.mean([row[name] for row in rows]) for name in ("notes", "polyphony", "chord_changes")}
     out["longest_chord"] = np.median([row["longest_chord"] for row in rows])
     basses = [row["bass"] for row in rows]
@@ -172,7 +197,7 @@ def note_row(protocol: Protocol, waveforms) -> dict:
     out |= {"key_kept": np.mean(np.array(scores) == 1), "key_score": np.mean(scores), "on_scales": shares}
     usual = [share for share in p.real_row.get("on_scales", shares) if share is not None and math.isfinite(share)]
     out["on_scale"] = np.mean(np.array(shares) >= np.percentile(usual, 10)) if usual else math.nan  # nan: no notes
-    return out
+    return out | harmony_row(heard, p.tempos, p.n_prompt / p.sample_rate, seconds)
 
 
 # -- all rows ----------------------------------------------------------------------------------
@@ -199,7 +224,8 @@ def measure(
     """Measure trained states side by side.
 
     Args:
-        options: ``n_prompts``, ``seconds``, ``long_seconds``, ``with_notes``.
+        metadata_paths: metadata files, or what :func:`bench.trainings.train_all` gives.
+        options: ``n_prompts``, ``seconds``, ``long_seconds``, ``n_long_prompts``, ``with_notes``.
         on_row: called as ``on_row(protocol, row, waveforms, long_waveforms, is_model)``.
 
     Returns:
@@ -211,7 +237,7 @@ def measure(
     import torch
 
     from bench.musicnn import MusiCNN
-    from checkpoint import read_metadata
+    from checkpoint import load_run, read_metadata
     from corpus import open_corpus
     from predictor import Predictor
     from transcription import Transcriber
@@ -219,33 +245,41 @@ def measure(
     network = MusiCNN()
     transcriber = Transcriber() if options.pop("with_notes", True) else None
     runs = {}  # what is held out, and at which rate, decides what a row can be compared with
-    for path in metadata_paths:
-        m = read_metadata(path)
-        runs.setdefault((m.config.featurizer.sample_rate, m.config.training.hold_out, m.include), []).append(m)
+    for one in map(candidate, metadata_paths):
+        m = read_metadata(one.path)
+        key = m.config.featurizer.sample_rate, m.config.training.hold_out, m.include
+        runs.setdefault(key, []).append((one, m))
     rows, protocols = [], []
     several = len(runs) > 1
     for (rate, hold_out, include), members in runs.items():
         say(f"recordings at {rate} Hz")
-        skip = [m.resolve("state").parent for m in members]
-        corpus = open_corpus(recordings, members[0].resolve("store"), rate, include=include, skip=skip)
+        skip, groups = [m.resolve("state").parent for _, m in members], {}
+        corpus = open_corpus(recordings, members[0][1].resolve("store"), rate, include=include, skip=skip)
         p = make_protocol(corpus, hold_out, network, transcriber, seed=seed, say=say, **options)
         protocols.append(p)
 
-        def add(name, waveforms, long=None, is_model=False, music=True, p=p):
+        def full(name, rate=rate):
+            return f"{name}, {rate} Hz" if several else name
+
+        def add(name, waveforms, long=None, is_model=False, music=True, p=p, full=full, **known):
             say(f"measuring: {name}")
-            row = measure_row(p, f"{name}, {p.sample_rate} Hz" if several else name, waveforms, long, music)
+            row = measure_row(p, full(name), waveforms, long, music) | known
             rows.append(row)
             if on_row:
                 on_row(p, row, waveforms, long, is_model)
             return row
 
         p.real_row.update(add("real, what follows", p.real, p.real_long))
-        for m in members:
-            predictor, name, pieces = Predictor.load(m.path, device), m.path.stem, p.real
+        for one, m in members:
+            _, state = load_run(m.path)
+            predictor, name, pieces, own = Predictor.from_state(m.config, state, device), one.name, p.real, corpus
             if predictor.config.featurizer.channels == 2:
-                store = m.resolve("store")
-                pieces = stereo_pieces(p, open_corpus(recordings, store, rate, include=include, skip=skip, channels=2))
-            if hasattr(predictor, "reconstruct") and hasattr(predictor.model, "codec"):
+                own = open_corpus(recordings, m.resolve("store"), rate, include=include, skip=skip, channels=2)
+                pieces = stereo_pieces(p, own)
+            known = {"step": predictor.step, "minutes": state.info["seconds"] / 60}
+            known["held_out_loss"] = held_out_loss(m.config, state, own, device)
+            del state
+            if one.parts and hasattr(predictor, "reconstruct") and hasattr(predictor.model, "codec"):
                 for kind, codec in (("phase only", False), ("codec only", True)):
                     say(f"{name}, {kind}")
                     parts = [predictor.reconstruct(x, p.n_prompt, codec, seed).cpu() for x in pieces.split(BATCH)]
@@ -255,7 +289,10 @@ def measure(
             short = mixed_down(p, continuations(predictor, prompts, p.n_piece / rate, temperature, seed))
             long = continuations(predictor, prompts[p.long_rows], p.n_long / rate, temperature, seed + 1000)
             long = mixed_down(p, long)
-            add(f"{name}, step {predictor.step}", short, long, is_model=True)
+            row = add(f"{name}, step {predictor.step}", short, long, is_model=True, **known)
+            if one.group:
+                groups.setdefault(one.group, []).append(row)
+        rows.extend(mean_row(full(name), found) for name, found in groups.items())
         noise = torch.randn(p.real.shape, generator=torch.Generator().manual_seed(seed)) * p.level
         add("white noise", torch.cat([p.real[:, : p.n_prompt], noise[:, p.n_prompt :]], 1), music=False)
     return plain(
@@ -284,70 +321,7 @@ def plain(value):
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.sound", description=__doc__)
-    parser.add_argument("recordings", metavar="RECORDINGS", type=Path, help="the folder the models are trained on")
-    parser.add_argument(
-        "--metadata", nargs="+", type=Path, metavar="M.json", help="trained states (default: train what --preset says)"
-    )
-    parser.add_argument("--preset", nargs="+", choices=list(PRESETS), help="default: small original")
-    parser.add_argument("--minutes", type=float, default=20.0, metavar="T", help="of training, each (default: 20)")
-    parser.add_argument("--prompts", type=int, default=32, metavar="N", help="default: 32")
-    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="of continuation (default: 20)")
-    parser.add_argument("--long", type=float, default=60.0, metavar="S", help="for four of the prompts (default: 60)")
-    parser.add_argument("--temperature", type=float, metavar="T", help="default: that of the model")
-    parser.add_argument("--out", type=Path, default=Path("out/sound"), metavar="FOLDER", help="default: out/sound")
-    parser.add_argument("--skip-notes", action="store_true", help="no notes and keys: needs no basic-pitch")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
-    parser.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="cpu", help="default: cpu")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one a core)")
-    return parser.parse_args(argv)
-
-
-def check(arguments: argparse.Namespace):
-    """What can be said before anything heavy is loaded."""
-    if not arguments.recordings.exists():
-        raise UserError(f"{arguments.recordings}: no such folder; give the folder that holds the recordings")
-    if arguments.metadata and arguments.preset:
-        raise UserError("--preset: says what is trained, --metadata what is there already; give one of them")
-    if arguments.prompts < 2:
-        raise UserError(f"--prompts {arguments.prompts}: must be at least 2")
-    if not 3 <= arguments.seconds <= 600:
-        raise UserError(f"--seconds {arguments.seconds}: must be 3 (one window) to 600")
-    if not arguments.seconds <= arguments.long <= 600:
-        raise UserError(f"--long {arguments.long}: must be --seconds or more, at most 600")
-    if not 0 < arguments.minutes < 1e9:
-        raise UserError(f"--minutes {arguments.minutes}: must be above 0")
-    if not 0 <= arguments.seed < 2**62:
-        raise UserError(f"--seed {arguments.seed}: must be 0 or more, below 2^62")
-    if arguments.threads < 0:
-        raise UserError(f"--threads {arguments.threads}: must be 0 or more")
-    for name in ["musicnn"] + ["basic_pitch", "onnxruntime"] * (not arguments.skip_notes):
-        if importlib.util.find_spec(name) is None:  # before an hour of training, not after
-            raise UserError(f"{name}: not installed; see requirements-metrics.txt and requirements-metrics-nodeps.txt")
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{arguments.out}: cannot be made ({error.strerror}); choose another --out") from None
-
-
-def train_presets(arguments: argparse.Namespace) -> list[Path]:
-    """Train each preset in OUT, or go on where it was, and return their metadata files."""
-    paths = []
-    for preset in arguments.preset or ["small", "original"]:
-        path = arguments.out.resolve() / f"{preset}.json"
-        options = ["--metadata", path, "--preset", preset, "--minutes", arguments.minutes, "--no-preview"]
-        options += ["--threads", arguments.threads]
-        training = start("train.py", arguments.recordings.resolve(), *options)
-        try:
-            status = training.wait()
-        except BaseException:
-            training.terminate()
-            training.wait()
-            raise
-        if status:
-            raise UserError(f"{path}: its training ended with status {status}; see above, then give the command again")
-        paths.append(path)
-    return paths
+    return sound_options.parse(argv, __doc__)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -356,8 +330,8 @@ def run(arguments: argparse.Namespace) -> int:
     def say(line: str):
         print(f"{time.monotonic() - began:6.1f} s  {line}", file=sys.stderr, flush=True)
 
-    check(arguments)
-    paths = arguments.metadata or train_presets(arguments)
+    sound_options.check(arguments)
+    states = arguments.metadata or train_all(arguments, say)
     import torch
 
     from bench.report import Report
@@ -367,7 +341,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = Report(arguments.out)
     results = measure(
         arguments.recordings,
-        paths,
+        states,
         arguments.temperature,
         arguments.seed,
         select_device(arguments.device),
@@ -376,10 +350,12 @@ def run(arguments: argparse.Namespace) -> int:
         n_prompts=arguments.prompts,
         seconds=arguments.seconds,
         long_seconds=arguments.long,
+        n_long_prompts=arguments.long_prompts or N_LONG,
         with_notes=not arguments.skip_notes,
     )
     print(report.write(results))
-    say(f"written to {arguments.out}: table.md, results.json, sound.png, listen")
+    pictures = ", ".join(["sound.png", *report.sheets])
+    say(f"written to {arguments.out}: table.md, results.json, {pictures}, listen")
     return 0
 
 

@@ -221,7 +221,7 @@ def test_what_is_no_number_is_null():
 
 
 def test_without_states_each_preset_is_trained_in_the_folder(tmp_path, monkeypatch):
-    from bench import sound
+    from bench import sound, trainings
     from errors import UserError
 
     commands, statuses = [], [0, 0, 1]
@@ -230,15 +230,15 @@ def test_without_states_each_preset_is_trained_in_the_folder(tmp_path, monkeypat
         def wait(self):
             return statuses.pop(0)
 
-    monkeypatch.setattr(sound, "start", lambda *words: commands.append(list(map(str, words))) or Training())
+    monkeypatch.setattr(trainings, "start", lambda *words: commands.append(list(map(str, words))) or Training())
     arguments = sound.parse_arguments([str(tmp_path), "--minutes", "2", "--out", str(tmp_path / "out")])
-    paths = sound.train_presets(arguments)
+    paths = [candidate.path for candidate in trainings.train_all(arguments)]
     assert [path.name for path in paths] == ["small.json", "original.json"]
     for command, path, preset in zip(commands, paths, ("small", "original"), strict=True):
         assert command[:4] == ["train.py", str(tmp_path), "--metadata", str(path)]
         assert command[command.index("--preset") + 1] == preset and command[command.index("--minutes") + 1] == "2.0"
     with pytest.raises(UserError, match=r"small.json: its training ended with status 1"):
-        sound.train_presets(arguments)
+        trainings.train_all(arguments)
 
 
 def test_a_row_that_ends_too_early_is_refused():
