@@ -22,7 +22,8 @@ DEGREES = {
     "I": (0, "", "maj7"), "I7": (0, "7", "7"), "II": (2, "7", "7"), "ii": (2, "m", "m7"), "iii": (4, "m", "m7"),
     "III": (4, "7", "7"), "IV": (5, "", "maj7"), "IV7": (5, "7", "7"), "iv": (5, "m", "m6"), "V": (7, "", "7"),
     "V7": (7, "7", "7"), "vi": (9, "m", "m7"), "VI": (9, "7", "7"), "bVII": (10, "", "7"),
-    "i": (0, "m", "m7"), "iio": (2, "dim", "m7b5"), "bIII": (3, "", "maj7"), "v": (7, "m", "m7"), "bVI": (8, "", "maj7"),
+    "i": (0, "m", "m7"), "iio": (2, "dim", "m7b5"), "bIII": (3, "", "maj7"), "v": (7, "m", "m7"),
+    "bVI": (8, "", "maj7"),
 }  # fmt: skip
 # Eight bars each, a bar between two spaces, two chords of a bar parted by a slash.
 MAJOR = (
@@ -91,7 +92,8 @@ def chart(name: str, style: str, intro: str, verse: str, chorus: str, end: str, 
         semitones, plain, seventh = DEGREES[degree]
         return KEYS[(tonic + semitones) % 12] + (seventh if jazz else plain)
 
-    lines = [f"RndSeed {draw(name, 1 << 31)}", f"Tempo {tempo}", f"KeySig {KEYS[tonic]}{'m' if minor else ''}"]
+    signature = KEYS[(tonic + 3) % 12 if minor else tonic]  # of the relative major: not every minor key has a name
+    lines = [f"RndSeed {draw(name, 1 << 31)}", f"Tempo {tempo}", f"KeySig {signature}"]
     number = 0
     for groove, bars in sections:
         lines.append(f"Groove {style}:{groove}")

@@ -45,14 +45,14 @@ ENSEMBLES = {
     "vibraphone": (11,),
     "electric piano": (4,),
 }
-# By kind of score: a piano plays six of ten.
+# By kind of score: a piano plays seven of ten.
 OTHERS = {
     "chorale": ("organ", "choir", "strings", "winds", "brass", "guitar"),
     "chamber": ("string quartet", "strings", "winds", "harpsichord"),
     "madrigal": ("choir", "recorders", "organ", "string quartet", "brass"),
     "tune": ("violin", "flute", "guitar", "accordion", "harp", "clarinet", "oboe", "vibraphone", "electric piano"),
 }
-PIANO = 0.6
+PIANO = 0.7
 # Quarters a minute, slowest and fastest; of the others, the written tempo times so much.
 TEMPOS = {"chorale": (60, 120), "tune": (84, 138)}
 TIMES = 0.85, 1.18
