@@ -173,6 +173,7 @@ def make_rendered(wanted: list[Rendered], folder: Path, downloads: Path, keep: b
         log.problem(str(error))
         if not font.is_file():
             return
+    log.begin("rendered", sum(entry.seconds for entry in wanted))  # the clock of what is left begins here
     for entry in wanted:
         name = Path(entry.file).stem
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.charts import draw
-from score.performance import Change, Instrument, Note, Performance
+from score.performance import BadScore, Change, Instrument, Note, Performance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,8 +85,7 @@ def read_score(source: str) -> Performance:
             as ``oneills1850/0001-0050.abc#12``.
 
     Raises:
-        BadScore: it cannot be played.
-        OSError: there is no such file.
+        BadScore: it cannot be played, or there is no such file.
     """
     import music21
 
@@ -94,6 +93,8 @@ def read_score(source: str) -> Performance:
 
     name, _, number = source.partition("#")
     path = Path(music21.__file__).parent / "corpus" / name
+    if not path.is_file():
+        raise BadScore(f"needs {name} of music21's corpus, which is not there; pip install -r requirements.txt")
     if path.suffix != ".abc":
         return read_file(path)
     from music21.abcFormat import ABCFile
