@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 import shutil
@@ -144,7 +145,9 @@ class Accompanist:
 
     def _run(self, *arguments: str):
         command = [sys.executable, str(self.program.resolve()), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=self.program.parent)
+        folder = self.program.parent
+        environment = {**os.environ, "HOME": str(folder.resolve())}  # not the user's own settings of MMA
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=folder, env=environment)
         if result.returncode:
             said = " ".join(result.stdout.split())[-200:] or f"it ended with status {result.returncode}"
             raise UserError(f"{self.program}: {said}; remove {self.program.parent}, and it is unpacked again")

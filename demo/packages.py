@@ -49,14 +49,15 @@ def fetch(package: str, version: str, folder: Path) -> Path:
     No rights are needed, and nothing is installed. apt-get has checked the file's sum before it gets its place.
 
     Args:
-        version: the one that is known; told where no package can be had.
+        version: the one that is known, which is taken where ``folder`` has several.
 
     Raises:
         UserError: it cannot be had.
     """
     found = sorted(path for path in folder.glob(f"{package}_*.deb") if path.is_file())
-    if found:
-        return found[-1]
+    if found:  # of several, the version that is known
+        known = f"{package}_{version.replace(':', '%3a')}_"
+        return max(found, key=lambda path: path.name.startswith(known))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as scratch:
         command = ["apt-get", "-q=2", "download", package]

@@ -263,6 +263,19 @@ def test_packages_are_kept_where_they_are(games, debian, tmp_path):
     assert run(tmp_path / "third", "--only", "recordings", "--packages", str(store)) == 1
 
 
+@needs_dpkg
+def test_a_full_disk_is_told_before_anything_is_downloaded(games, debian, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2e6, 1e6, 1e6))
+    assert run(tmp_path / "out", "--only", "recordings") == 1
+    assert "are free; free some" in capsys.readouterr().err and not (debian / "calls").exists()
+
+
+def test_of_several_versions_the_known_one_is_read(debian):
+    for name in ("game_0.9_all.deb", "game_2%3a1.1_all.deb", "game_9_all.deb"):
+        (debian / name).touch()
+    assert packages.fetch("game", "2:1.1", debian).name == "game_2%3a1.1_all.deb"
+
+
 def test_what_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
     assert run(tmp_path / "out", "--hours", "0") == 1
     assert "above 0" in capsys.readouterr().err
