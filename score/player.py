@@ -9,10 +9,12 @@ DRUM_BANK = 128
 MAX_VOICES = 256
 
 
-def synthesize(performance: Performance, sample_rate: int, soundfont: str, channels: int = 1):
-    """Play: float32 ``[n_samples]``, or ``[2, n_samples]`` where ``channels`` is 2, cut at the end of the last note.
+def synthesize(performance: Performance, sample_rate: int, soundfont: str, channels: int = 1, release: float = 0.0):
+    """Play: float32 ``[n_samples]``, or ``[2, n_samples]`` where ``channels`` is 2.
 
-    The release of the last chord is cut off: a continuation goes on from the sounding music.
+    Args:
+        release: seconds that are kept after the end of the last note. By default the release of the last chord is cut
+            off: a continuation goes on from the sounding music.
 
     Raises:
         BadScore: nothing to be heard.
@@ -43,6 +45,7 @@ def synthesize(performance: Performance, sample_rate: int, soundfont: str, chann
             drums = performance.instruments[change.instrument].drums
             events.append((round(change.time * sample_rate), 1, synth.change, (channel, change, drums)))
     events = sorted((event for event in events if event[0] <= end), key=lambda event: event[:2])
+    end += round(release * sample_rate)
     waveform = np.zeros((channels, max(1, end)) if channels == 2 else max(1, end), np.float32)
     now = 0
     for sample, _, call, arguments in [*events, (end, 3, None, ())]:

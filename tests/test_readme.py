@@ -21,6 +21,7 @@ TINIER = " ".join(f"--set {key}={value}" for key, value in TINY.items())
 # What makes a command short; everything else runs as it stands.
 SHORTER = [
     (r"(demo.chorales .*) --minutes \d+", r"\1 --minutes=2"),
+    (r"demo.base_corpus .*", "demo.base_corpus --help"),  # it downloads; tests/test_base_corpus.py makes small ones
     (r"--minutes \d+", "--steps 3"),
     (r"--steps \d{3,}", "--steps 3"),
     (r"(python train.py .*)", rf"\1 {TINIER}"),
