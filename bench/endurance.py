@@ -7,7 +7,9 @@ than an hour nothing is compared.
 """
 
 import argparse
+import contextlib
 import csv
+import os
 import shutil
 import statistics
 import subprocess
@@ -33,11 +35,13 @@ def open_files(pid: int) -> int:
 def megabytes(folder: Path, logs: bool = False) -> float:
     """Of a folder's files: those that grow by design (with ``logs``: logs, previews, events), or the others."""
     total = 0
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder).parts
-        grows = path.suffix == ".jsonl" or {"previews", "tensorboard"} & set(relative)
-        if path.is_file() and bool(grows) == logs:
-            total += path.stat().st_size
+    for parent, _, names in os.walk(folder):  # what is removed meanwhile is passed over
+        relative = Path(parent).relative_to(folder)
+        for name in names:
+            grows = name.endswith(".jsonl") or bool({"previews", "tensorboard"} & set(relative.parts))
+            if grows == logs:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.lstat(Path(parent) / name).st_size
     return total / 1e6
 
 

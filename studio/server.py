@@ -28,6 +28,9 @@ MAX_UPLOAD = 64 << 20  # bytes
 STALLED = 60.0  # s without a new sample after which a stream is given up
 HEADER = 44  # bytes of a WAV file before its samples
 CHUNK = 1 << 16
+# Visitors whose page is remembered, each by 0.2 MB: those that were here last, and a page that is open asks every few
+# seconds. Gradio would remember 10,000, i.e. grow for weeks.
+MAX_SESSIONS = 100
 ICON = Path(__file__).with_name("icon.png")
 FORMS = {"wav": "audio/wav", "flac": "audio/flac", "mid": "audio/midi"}
 
@@ -52,6 +55,7 @@ def build(runs: Runs, storage: Storage, rollouts: Rollouts, password: Password |
 
     blocks = page.build(runs, storage, rollouts)
     blocks.queue(max_size=page.MAX_WAITING, default_concurrency_limit=None, api_open=False)
+    blocks.state_session_capacity = MAX_SESSIONS  # an argument of Gradio's launch() only
     gr.mount_gradio_app(
         app,
         blocks,
