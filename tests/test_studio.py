@@ -28,7 +28,8 @@ from studio.guard import HEADERS, MAX_BODY, Guard, Password
 from studio.job import MAX_SEED, MAX_TITLE, Job, chords_title, download_name, plain_name, sentence, take_name
 from studio.picture import MIN_COLUMNS, SHOWN_PROMPT, Peaks, peaks_of, spectrogram
 from studio.rollouts import Rollouts
-from studio.server import HEADER, follow, parse_range, wav_header
+from studio.runs import Runs
+from studio.server import HEADER, MAX_SESSIONS, build, follow, parse_range, wav_header
 from studio.storage import Storage, remove_left_behind
 from studio.worker import NICE
 
@@ -391,6 +392,19 @@ def test_a_rollout_is_that_of_predict(rollouts, tiny_run, tmp_path):
         assert 500 < len(peaks) == done["n_columns"] <= 600 and messages[0]["shown_from"] == first / rate > 0
         assert abs(peaks.max() - 100 * min(1.0, np.abs(heard[first:]).max())) <= 1
         assert wav.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_last_visitors_are_remembered_and_no_others(rollouts, tiny_run):
+    storage = Storage()
+    try:
+        sessions = build(Runs(tiny_run.parent), storage, rollouts, None).app.routes[-1].app.state_holder
+        for i in range(MAX_SESSIONS + 30):
+            assert sessions[f"visitor {i}"] is not sessions["an open page"]  # which asks all the time
+    finally:
+        storage.close()
+    remembered = {name for name in sessions.session_data if name.startswith("visitor")}
+    assert remembered == {f"visitor {i}" for i in range(31, MAX_SESSIONS + 30)}
+    assert len(sessions.session_data) == MAX_SESSIONS and "an open page" in sessions.session_data
 
 
 def test_a_rollout_that_is_stopped_ends_with_what_there_is(rollouts, tiny_run, tmp_path):
