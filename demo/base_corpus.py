@@ -111,7 +111,7 @@ def make_recordings(wanted: list[Recording], folder: Path, downloads: Path, keep
         if not is_made(entry, folder / entry.file):
             by_package.setdefault(entry.package, []).append(entry)
     log.begin("recordings", sum(PACKAGES[package][1] for package in by_package), later)
-    for package, entries in sorted(by_package.items()):
+    for package, entries in sorted(by_package.items(), key=lambda item: (PACKAGES[item[0]][1], item[0])):  # small first
         version, size, _ = PACKAGES[package]
         log.step(0, f"{package}, {size} MB")
         try:
