@@ -19,9 +19,9 @@ QUIET = 0.03  # of the corpus' level: a prompt below (-30 dB) is skipped
 class Protocol:
     """What every row at one sample rate is measured against; made by :func:`make_protocol`.
 
-    ``real`` are the prompts and what follows, ``[n_prompts, n_prompt + n_piece]``, and ``real_far`` the same for each
-    of the prompts ``long_rows``, for as long as its recording goes on, at most ``n_prompt + n_long`` samples; each
-    piece scaled so that its prompt has the RMS ``level``. ``long_rows`` are continued for longer by the models,
+    ``real`` are the prompts and what follows, ``[n_prompts, n_prompt + n_piece]``, and ``real_long_pieces`` the same
+    for each of the prompts ``long_rows``, for as long as its recording goes on, at most ``n_prompt + n_long`` samples;
+    each piece scaled so that its prompt has the RMS ``level``. ``long_rows`` are continued for longer by the models,
     however long their recordings are; those whose recording is long enough come first. ``recordings`` names the
     recording of each prompt, ``bands`` the corpus' percentiles ``{figure: {percent: value}}``.
     """
@@ -35,7 +35,7 @@ class Protocol:
     starts: list
     real: object
     long_rows: list
-    real_far: list
+    real_long_pieces: list
     reference: object  # [m, 200], training recordings
     real_embeddings: object  # [n_prompts, n_windows, 200]
     bands: dict
@@ -54,7 +54,7 @@ class Protocol:
         none is."""
         import torch
 
-        whole = [piece for piece in self.real_far if len(piece) == self.n_prompt + self.n_long]
+        whole = [piece for piece in self.real_long_pieces if len(piece) == self.n_prompt + self.n_long]
         return torch.stack(whole) if whole else None
 
     @property
@@ -103,8 +103,8 @@ def make_protocol(
     rest = [i for i in range(len(places)) if i not in long_places]
     long_rows = _over_recordings(long_places, names, n_long_prompts)
     long_rows += _over_recordings(rest, names, n_long_prompts - len(long_rows))
-    far = [(s, at, min(n_prompt + n_long, s.n_samples - at)) for s, at in (places[i] for i in long_rows)]
-    real_far = [_scaled(s.read(at, n)[0], n_prompt, level) for s, at, n in far]
+    lengths = [(s, at, min(n_prompt + n_long, s.n_samples - at)) for s, at in (places[i] for i in long_rows)]
+    real_long_pieces = [_scaled(s.read(at, n)[0], n_prompt, level) for s, at, n in lengths]
 
     say("embeddings of the training recordings")
     reference = embed_all(network, _reference_windows(training, rate), rate)
@@ -132,7 +132,7 @@ def make_protocol(
         starts=[(s.start + at) / rate for s, at in places],
         real=real,
         long_rows=long_rows,
-        real_far=real_far,
+        real_long_pieces=real_long_pieces,
         reference=reference,
         real_embeddings=real_embeddings,
         bands=bands,

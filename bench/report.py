@@ -1,4 +1,4 @@
-"""What :mod:`bench.sound` writes: the tables, every number as JSON, a picture and WAV files to listen to."""
+"""What :mod:`bench.sound` writes: the tables, every number as JSON, pictures and WAV files to listen to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Report:
         for i, piece in zip(indices, pieces, strict=True):
             self._wav(f"prompt-{i:02d}, {name}", piece, rate)
         is_real = waveforms is protocol.real
-        long = protocol.real_far if is_real else [] if long_waveforms is None else long_waveforms
+        long = protocol.real_long_pieces if is_real else [] if long_waveforms is None else long_waveforms
         shown = _spread(len(protocol.long_rows), N_LONG_ROWS)
         if is_model:
             ends = row["long_ends"]

@@ -74,8 +74,8 @@ def measure_row(protocol: Protocol, name: str, waveforms, long_waveforms=None, m
         row["classifier"] = metrics.classifier_accuracy(real, made, groups, groups, p.seed)
     long = waveforms if long_waveforms is None else np.asarray(long_waveforms, np.float32)
     row.update(long_figures(p, long[:, p.n_prompt :]))
-    far = p.real_far if is_real else made if long_waveforms is None else long
-    row.update(drift_row(far, p.n_prompt, rate))
+    drifting = p.real_long_pieces if is_real else made if long_waveforms is None else long
+    row.update(drift_row(drifting, p.n_prompt, rate))
     moves = [metrics.movement(piece, rate) for piece in pieces]
     for figure in MOVEMENT:
         band, values = p.bands.get(f"movement_{figure}"), [move[figure] for move in moves]

@@ -21,10 +21,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from checkpoint import write_atomic
 from demo import packages
 from demo.catalogue import PACKAGES, Recording, Rendered, recordings, scores, select
 from errors import UserError, count, exit_status
 from leftovers import sweep_leftovers, temporary_path
+from run_log import duration
 from terminal import Output, interruptible
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class Log:
         self._done += done
         spent = time.monotonic() - self._began
         left = spent / self._done * max(0.0, self._whole - self._done) + self._later if self._done else None
-        ahead = "" if left is None else f", {_duration(left)} left"
+        ahead = "" if left is None else f", {duration(left)} left"
         self.say(f"{self._stage}: {100 * min(1.0, self._done / max(self._whole, 1e-9)):3.0f} %{ahead}  {what}")
 
     def say(self, line: str):
@@ -65,10 +67,6 @@ class Log:
         """One that makes the command end with a status of its own, when everything else is made."""
         self.problems += 1
         self.say(f"demo.base_corpus: {line}")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{max(1, round(seconds / 60))} min"
 
 
 def is_made(entry: Recording, path: Path) -> bool:
@@ -138,7 +136,7 @@ def copy_out(deb: Path, entries: list[Recording], folder: Path, log: Log):
         have = parts.setdefault(entry.file, {})
         have[path] = blob
         if len(have) == len(entry.parts):
-            packages.write(folder / entry.file, blob if len(have) == 1 else mix([have[p.path] for p in entry.parts]))
+            write_atomic(folder / entry.file, blob if len(have) == 1 else mix([have[p.path] for p in entry.parts]))
             del parts[entry.file]
     for path, (entry, _) in owner.items():
         log.say(f"left out: {entry.file}: {path} is not in {deb.name}")
@@ -183,7 +181,7 @@ def make_rendered(wanted: list[Rendered], folder: Path, downloads: Path, keep: b
                 continue  # of which the package's line has told
             else:
                 performance = of_midi(accompanist.midi(chart_of(entry)))
-            packages.write(folder / entry.file, encoded(sound(performance, str(font))))
+            write_atomic(folder / entry.file, encoded(sound(performance, str(font))))
         except (BadScore, UserError) as error:
             log.problem(f"{entry.file}: {error}")
         log.step(entry.seconds, entry.file)
@@ -243,10 +241,10 @@ def make(out: Path, hours: float | None, only: str | None, downloads: Path | Non
     keep, downloads, log = downloads is not None, downloads or out / "packages", Log()
     out.mkdir(parents=True, exist_ok=True)
     downloads.mkdir(parents=True, exist_ok=True)
-    bytes_, free = needed(to_copy, to_play, out, downloads, keep), shutil.disk_usage(out).free
-    if bytes_ > free:
+    required, free = needed(to_copy, to_play, out, downloads, keep), shutil.disk_usage(out).free
+    if required > free:
         raise UserError(
-            f"{out}: needs {bytes_ / 1e9:.1f} GB, {free / 1e9:.1f} are free; free some, or ask for less --hours"
+            f"{out}: needs {required / 1e9:.1f} GB, {free / 1e9:.1f} are free; free some, or ask for less --hours"
         )
     if hours is not None and 3600 * hours > whole + 60:
         log.say(f"there are {whole / 3600:.1f} h, which are all made")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from demo import packages
+import regex
+
+from demo import draw, packages
 from errors import UserError
 
 PACKAGE, VERSION, FOLDER = "mma", "21.09-1", "usr/share/mma"
@@ -58,13 +58,8 @@ TEMPOS = (
     (r"swing|jazz|band|dixie|rag|combo|boog", 108, 160),
     (r"", 88, 132),
 )
-_JAZZ = re.compile(r"jazz|swing|band|bossa|bebop|combo|evansish|foxtrot|dixie|fusion|broadway|beguine|tune|shoe")
-_BLUES = re.compile(r"blues|boog|shuffle")
-
-
-def draw(name: str, n: int) -> int:
-    """A number from 0 to ``n - 1`` by a hash of a name: the same on every machine."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % n
+_JAZZ = regex.compile(r"jazz|swing|band|bossa|bebop|combo|evansish|foxtrot|dixie|fusion|broadway|beguine|tune|shoe")
+_BLUES = regex.compile(r"blues|boog|shuffle")
 
 
 def chart(name: str, style: str, intro: str, verse: str, chorus: str, end: str, beats: int) -> str:
@@ -76,7 +71,7 @@ def chart(name: str, style: str, intro: str, verse: str, chorus: str, end: str, 
         beats: of a bar.
     """
     random_ = random.Random(draw(name, 1 << 62))
-    slowest, fastest = next(row[1:] for row in TEMPOS if re.search(row[0], style))
+    slowest, fastest = next(row[1:] for row in TEMPOS if regex.search(row[0], style))
     tempo, tonic = random_.randint(slowest, fastest), random_.randrange(12)
     jazz, blues = bool(_JAZZ.search(style)), bool(_BLUES.search(style))
     minor = not blues and random_.random() < 0.4

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from demo import draw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ SAMPLE_RATE = 22050
 def tempo_of(name: str) -> int:
     """Quarters a minute of a chorale, by a hash of its name: a model that has heard one tempo only plays no other."""
     slowest, fastest = TEMPOS
-    return slowest + int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % (fastest - slowest + 1)
+    return slowest + draw(name, fastest - slowest + 1)
 
 
 def chorales() -> list[Path]:

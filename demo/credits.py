@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from checkpoint import write_atomic
 from demo.catalogue import PACKAGES, Recording, Rendered
-from demo.packages import write
 
 LICENCES = {
     "CC-BY-3.0": "https://creativecommons.org/licenses/by/3.0/",
@@ -62,7 +62,7 @@ def write_credits(path: Path, recordings: list[Recording], rendered: list[Render
             _row(entry.file, entry.credit, " ".join(entry.sources), _players(entry))
             for entry in sorted(rendered, key=lambda entry: entry.file)
         ]
-    write(path, ("\n".join(lines) + "\n").encode())
+    write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
 def _players(entry: Rendered) -> str:

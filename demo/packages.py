@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import tarfile
@@ -15,25 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from errors import UserError, count
-from leftovers import temporary_path
 
 INSIDE = "//"  # parts the path of a zip archive in a package from the path of a member in it
-_ENDING = re.compile(r"\.deb$")
-
-
-def write(path: Path, blob: bytes):
-    """Write a file whole or not at all."""
-    part = temporary_path(path)
-    try:
-        with part.open("wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
 
 
 def need_tools():

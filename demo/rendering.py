@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.charts import draw
+from demo import draw
 from score.performance import BadScore, Change, Instrument, Note, Performance
 
 if TYPE_CHECKING:
@@ -207,8 +206,3 @@ def of_midi(blob: bytes) -> Performance:
     from score import read
 
     return joined([read(blob, "MIDI")])
-
-
-def words(name: str) -> str:
-    """A name for files: lower case, words of Latin letters and digits with dashes between them."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

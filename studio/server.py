@@ -28,8 +28,8 @@ MAX_UPLOAD = 64 << 20  # bytes
 STALLED = 60.0  # s without a new sample after which a stream is given up
 HEADER = 44  # bytes of a WAV file before its samples
 CHUNK = 1 << 16
-# Visitors whose page is remembered, each by 0.2 MB: those that were here last, and a page that is open asks every few
-# seconds. Gradio would remember 10,000, i.e. grow for weeks.
+# Gradio keeps a copy of the page's components, 0.2 MB, for each session, and 10,000 sessions unless it is told
+# otherwise. Those that were used last are kept; an open page uses its own every few seconds.
 MAX_SESSIONS = 100
 ICON = Path(__file__).with_name("icon.png")
 FORMS = {"wav": "audio/wav", "flac": "audio/flac", "mid": "audio/midi"}

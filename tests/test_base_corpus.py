@@ -223,7 +223,7 @@ def test_a_package_that_cannot_be_had_is_one_line_and_a_status(games, debian, tm
 @needs_dpkg
 def test_it_goes_on_where_it_was_broken_off(games, debian, tmp_path, monkeypatch, capsys):
     out, written = tmp_path / "out", []
-    write = packages.write
+    write = base_corpus.write_atomic
 
     def interrupted(path, blob):
         if len(written) == 2:
@@ -232,12 +232,12 @@ def test_it_goes_on_where_it_was_broken_off(games, debian, tmp_path, monkeypatch
         write(path, blob)
         written.append(path.name)
 
-    monkeypatch.setattr(packages, "write", interrupted)
+    monkeypatch.setattr(base_corpus, "write_atomic", interrupted)
     assert run(out, "--only", "recordings") == 130
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == "demo.base_corpus: interrupted; what is made stays; the same command goes on"
     assert len([name for name in names(out / "recordings") if name.endswith("ogg")]) == 2
-    monkeypatch.setattr(packages, "write", write)
+    monkeypatch.setattr(base_corpus, "write_atomic", write)
     before = {name: (out / "recordings" / name).stat().st_mtime_ns for name in written}
     assert run(out, "--only", "recordings") == 0
     assert names(out / "recordings") == sorted(ROWS)  # nor anything half-written

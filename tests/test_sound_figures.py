@@ -243,11 +243,11 @@ def test_as_many_prompts_as_asked_for_are_continued_for_longer(corpus, n):
         corpus, 0.5, Loudness(), None, 6, 5.0, longest - 8, seed=0, say=lambda line: None, n_long_prompts=n
     )
     n = min(n, len(p.real))
-    assert len(p.long_rows) == len(set(p.long_rows)) == len(p.real_far) == n
-    for place, far in zip(p.long_rows, p.real_far, strict=True):
+    assert len(p.long_rows) == len(set(p.long_rows)) == len(p.real_long_pieces) == n
+    for place, far in zip(p.long_rows, p.real_long_pieces, strict=True):
         assert p.n_prompt + p.n_piece <= len(far) <= p.n_prompt + p.n_long
         np.testing.assert_allclose(far[: p.n_prompt + p.n_piece], p.real[place], atol=1e-6)
-    lengths = [len(far) == p.n_prompt + p.n_long for far in p.real_far]
+    lengths = [len(far) == p.n_prompt + p.n_long for far in p.real_long_pieces]
     assert lengths == sorted(lengths, reverse=True)  # those with a yardstick come first
     assert (p.real_long is None) if not any(lengths) else len(p.real_long) == sum(lengths)
     if n == 6:
@@ -280,7 +280,7 @@ def test_what_ends_badly_can_be_heard(tmp_path, corpus):
     real = torch.from_numpy(np.stack([corpus.recordings[0].read(i * RATE, 4 * RATE) for i in range(12)]))
     rows = list(range(12))
     protocol = SimpleNamespace(
-        sample_rate=RATE, n_prompt=n_prompt, real=real, real_far=list(real), long_rows=rows, bands={}
+        sample_rate=RATE, n_prompt=n_prompt, real=real, real_long_pieces=list(real), long_rows=rows, bands={}
     )
     report, ends = Report(tmp_path), [[] for _ in rows]
     ends[1] = ["drone"]  # not among the eight
