@@ -59,8 +59,9 @@ class FeaturizerConfig:
 class ModelConfig:
     """The LSTM and its output head.
 
-    ``head``: ``codes`` samples residual k-means codes of the log-magnitude frame; ``regression``
-    is the design this project came from, the mean of raw magnitude and phase.
+    ``head``: ``codes`` samples residual k-means codes of the log-magnitude frame; ``patches`` samples the latents of
+    a few frames at once, see :mod:`patch_lstm`; ``regression`` is the design this project came from, the mean of raw
+    magnitude and phase.
     """
 
     head: str = "codes"
@@ -84,13 +85,19 @@ class ModelConfig:
     drawn_history: float = 0.5
     # Whether the LSTM is told the pulse, see rhythm.Pulse: left to its memory, it loses the beat within seconds.
     pulse: bool = False
+    # patches only
+    patch_frames: int = 4  # frames of one patch: 93 ms at 22050 Hz
+    n_latents: int = 320  # of a patch
+    floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the corpus' RMS at each frequency
+    n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
+    own_history: float = 0.5  # share of the sequences in training with patches of the model's own in their history
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
 
     def __post_init__(self):
-        _check(self.head in ("codes", "regression"), "model.head", "'codes' or 'regression'")
+        _check(self.head in ("codes", "patches", "regression"), "model.head", "'codes', 'patches' or 'regression'")
         sizes = "hidden_size", "n_layers", "n_components", "n_books", "n_heard_books", "head_size", "refiner_size"
-        for key in (*sizes, "n_context"):
+        for key in (*sizes, "n_context", "patch_frames", "n_latents", "n_mixture"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         _check(self.n_heard_books <= self.n_books, "model.n_heard_books", "at most n_books")
         _check(0 <= self.input_noise <= 10, "model.input_noise", "0 to 10")
@@ -99,6 +106,8 @@ class ModelConfig:
         _check(0 <= self.code_temperature <= 2, "model.code_temperature", "0 to 2")
         _check(0 <= self.detail_temperature <= 2, "model.detail_temperature", "0 to 2")
         _check(0 <= self.drawn_history <= 1, "model.drawn_history", "0 to 1")
+        _check(0 <= self.own_history <= 1, "model.own_history", "0 to 1")
+        _check(-60 <= self.floor_db <= 20, "model.floor_db", "-60 to 20 dB")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")
 
 
@@ -162,6 +171,9 @@ class RunConfig:
             _check(not self.training.transpose, "training.transpose", "0 where model.head is 'regression'")
             _check(not self.training.stretch, "training.stretch", "0 where model.head is 'regression'")
             _check(not self.model.pulse, "model.pulse", "false where model.head is 'regression'")
+        if self.model.head == "patches":
+            whole = self.training.n_frames % self.model.patch_frames == 0
+            _check(whole, "training.n_frames", f"a multiple of model.patch_frames, {self.model.patch_frames}")
 
 
 YOUNG_STEPS = 300  # below, a state has not learned enough to be judged
@@ -203,6 +215,19 @@ PRESETS = {
             pulse=True,
         ),
         TrainingConfig(batch_size=128, learning_rate=1e-3, warmup_steps=200, decay_steps=6000, stretch=0.15),
+    ),
+    "patches": RunConfig(
+        model=ModelConfig(head="patches", dropout=0.1, n_components=384, history_noise=0.1, pulse=True),
+        training=TrainingConfig(
+            batch_size=8,
+            n_frames=128,
+            windows_per_episode=12,
+            learning_rate=1e-3,
+            warmup_steps=100,
+            decay_steps=6000,
+            ema_decay=0.999,
+            stretch=0.15,
+        ),
     ),
     "original": RunConfig(
         FeaturizerConfig(n_fft=1024, hop_length=256),

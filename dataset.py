@@ -97,8 +97,10 @@ class AudioDataset(Dataset):
         featurizer: FeaturizerConfig,
         training: TrainingConfig,
         pulses: dict[tuple[str, int], Pulse] | None = None,
+        patch_frames: int = 1,
     ):
         self.segments, self.featurizer, self.training = segments, featurizer, training
+        self.patch_frames = patch_frames
         self.framings = transposed_framings(featurizer, training.transpose, training.batch_size)
         if training.stretch:
             self.framings = [(f, n) for f, rows in self.framings for n in parts(rows, STRETCHED_ROWS)]
@@ -108,7 +110,9 @@ class AudioDataset(Dataset):
 
     def without(self, recording: Recording) -> AudioDataset:
         """That of all other recordings."""
-        return AudioDataset(without(self.segments, recording), self.featurizer, self.training, self.pulses)
+        return AudioDataset(
+            without(self.segments, recording), self.featurizer, self.training, self.pulses, self.patch_frames
+        )
 
     def __getitem__(self, step: int) -> dict:
         config = self.training
@@ -132,7 +136,7 @@ class AudioDataset(Dataset):
         not padding, and its pulse."""
         config = self.training
         step = config.n_frames * hop
-        n_samples = step + framing.n_fft
+        n_samples = step + framing.n_fft + (self.patch_frames - 1) * hop
         needed = (config.windows_per_episode - 1) * step + n_samples
         # Long recordings are drawn in proportion to their length: every second counts the same.
         segment = self.segments[min(int(np.searchsorted(self.cumulative, where)), len(self.segments) - 1)]
@@ -145,7 +149,8 @@ class AudioDataset(Dataset):
         waveform, n_valid = segment.read(first, n_samples)
         pulse = None
         if self.pulses is not None:
-            middles = segment.start + first + framing.n_fft / 2 + hop * np.arange(1, config.n_frames + 1)
+            patches = np.arange(1, config.n_frames // self.patch_frames + 1) + 0.5
+            middles = segment.start + first + framing.n_fft / 2 + hop * (self.patch_frames * patches - 0.5)
             pulse = self._pulse(segment.recording, middles / framing.sample_rate)
         return waveform * np.float32(10 ** ((2 * gain - 1) * config.gain_db / 20)), n_valid, pulse
 

@@ -15,6 +15,7 @@ from torch import nn
 import drift
 from codec import ResidualCodec
 from config import FeaturizerConfig, ModelConfig
+from patch_lstm import PatchLSTM
 from refiner import MAX_DETAIL, Refiner, gelu
 from regression import RegressionLSTM
 from rollout import GAIN_SECONDS, GAIN_SHARE, Layout, RolloutState, codec_gain, lay_out, next_frame, plain_linear
@@ -32,7 +33,8 @@ NO_PULSE = 0.1  # share of the windows in training that go without
 
 def build_model(featurizer: FeaturizerConfig, model: ModelConfig) -> nn.Module:
     """The untrained model of a configuration."""
-    return {"codes": CodeLSTM, "regression": RegressionLSTM}[model.head](featurizer, model)
+    kinds = {"codes": CodeLSTM, "patches": PatchLSTM, "regression": RegressionLSTM}
+    return kinds[model.head](featurizer, model)
 
 
 class CodeLSTM(nn.Module):

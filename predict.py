@@ -257,7 +257,12 @@ def roll_out(arguments: argparse.Namespace, paths: list[Path], stop: Stop) -> in
     from checkpoint import read_metadata
 
     began = time.monotonic()
-    framing = read_metadata(arguments.metadata).config.featurizer
+    config = read_metadata(arguments.metadata).config
+    framing = config.featurizer
+    if arguments.top_k and config.model.head != "codes":
+        raise UserError(
+            f"--top-k {arguments.top_k}: {arguments.metadata} has no codes to choose among; --temperature does"
+        )
     if arguments.frames:
         check_length(f"--frames {arguments.frames}", arguments.frames / framing.frame_rate)
     cancelled = threading.Event()

@@ -100,6 +100,11 @@ class Predictor:
     def _layout(self):
         return self.model.lay_out(rollout_linear(self.device) or plain_linear)
 
+    @functools.cached_property
+    def _packed(self):
+        linear = rollout_linear(self.device)
+        return self.model.packed(linear) if linear else self.model
+
     @torch.inference_mode()
     def continue_(
         self,
@@ -180,8 +185,8 @@ class Predictor:
         Args:
             waveform: prompts with what really follows them.
             n_prompt: samples of the prompt.
-            codec: True keeps the true codes and draws the rest; False keeps the true magnitudes,
-                so that only the phase is made anew.
+            codec: True keeps the true codes and draws the rest, of a model of patches the true latents; False keeps
+                the true magnitudes, so that only the phase is made anew.
             progress: called with each frame, with the number of those made so far.
 
         Shape:
@@ -197,7 +202,9 @@ class Predictor:
         follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :].to(self.device)
         true = Featurizer(framing, self.device).log_magnitude(follows)
         frames = iter(true.unbind(1))
-        if codec:
+        if codec and hasattr(self.model, "basis"):
+            frames = iter(self.model.basis.remake(true).unbind(1))
+        elif codec:
             frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
         if progress:
             frames = _counted(frames, progress)
@@ -233,10 +240,18 @@ class Predictor:
         for batch in [prompts] if isinstance(prompts, torch.Tensor) else [prompt.unsqueeze(0) for prompt in prompts]:
             featurizer, heard = self._hear(batch)
             own, pulse = zip(*(x.split((len(batch), len(x) - len(batch))) for x in pulse), strict=True)
-            states.append(self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator, own))
+            if hasattr(self.model, "basis"):
+                states.append(self.model.prefill(featurizer.log_magnitude(heard), own))
+            else:
+                states.append(self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator, own))
         state = join_states(states)
         if n_futures > 1:
             state = map_state(state, lambda x, dim: x.repeat_interleave(n_futures, dim))
+        if hasattr(self.model, "basis"):
+            _, state = self._packed.next_frames(state, temperature, generator)  # the prompt's own last patch
+            while True:
+                frames, state = self._packed.next_frames(state, temperature, generator)
+                yield from frames.unbind(1)
         for codes in itertools.repeat({}) if true_codes is None else ({"true_codes": c} for c in true_codes.unbind(1)):
             frame, state = self.model.next_frame(state, temperature, top_k, generator, **codes)
             yield frame

@@ -26,6 +26,7 @@ from voice import decay_slopes, fastest
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
+PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES = 400, 128
 DECAY_PIECES, DECAY_SECONDS = 60, 10.0  # pieces that tell the corpus' room, and their length
 DRIFT_PIECES, DRIFT_PROMPT = 96, 3.0  # pieces, and seconds of each that count as its prompt
 QUIET = 0.03  # of the corpus' level: pieces below say nothing
@@ -56,7 +57,8 @@ class Trainer:
         self.first_loss = None  # the first that was finite
         self.interruptible = False  # in the part of a step that can be undone
         self.decay = None  # dB/s, see voice.fastest
-        self.dataset = AudioDataset(segments, config.featurizer, config.training, {} if config.model.pulse else None)
+        pulses, patch = {} if config.model.pulse else None, self._patch_frames
+        self.dataset = AudioDataset(segments, config.featurizer, config.training, pulses, patch)
         self.featurizers = [Featurizer(framing, device) for framing, _ in self.dataset.framings]
         self.featurizer = self.featurizers[0]  # the untransposed one
         torch.manual_seed(config.training.seed)
@@ -85,9 +87,24 @@ class Trainer:
             NotFinite: the recordings are beyond what float32 can square.
             codec.Unvaried: nothing changes in them.
         """
+        if hasattr(self.model, "basis"):
+            with use_threads(1):
+                self._fit_patches()
         if hasattr(self.model, "codec"):
             with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
                 self._fit(progress)
+
+    def _fit_patches(self):
+        config = self.config
+        n_samples = config.featurizer.n_fft + (PATCH_FIT_FRAMES - 1) * config.featurizer.hop_length
+        pieces = spread_chunks(self.segments, PATCH_FIT_CHUNKS, n_samples, config.training.seed)
+        featurizer = Featurizer(config.featurizer)
+        chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
+        if not np.isfinite(chunks).all():
+            raise NotFinite("the log-magnitude")
+        self.model.cpu().fit(chunks, config.training.seed)
+        self.model.to(self.device)
+        self._fit_decay(featurizer)
 
     def _fit(self, progress: Callable[[float], None]):
         codec, config = self.model.codec, self.config
@@ -137,6 +154,10 @@ class Trainer:
         model.level_drift.copy_(level)
         far = drift.distance(model.first_centres()[follows], start.origin.unsqueeze(1), model.drift)
         model.leap.fill_(float(np.quantile(far.cpu().numpy(), drift.LEAP_QUANTILE)))
+
+    @property
+    def _patch_frames(self) -> int:
+        return self.config.model.patch_frames if self.config.model.head == "patches" else 1
 
     def forget(self, recording: Recording):
         """Go on without a recording, as if it had never been there, from the next step on."""
@@ -267,7 +288,7 @@ class Trainer:
         if not segments:
             return float("nan")
         training = dataclasses.replace(self.config.training, transpose=0.0, stretch=0.0)
-        dataset = AudioDataset(segments, self.config.featurizer, training, self.dataset.pulses)
+        dataset = AudioDataset(segments, self.config.featurizer, training, self.dataset.pulses, self._patch_frames)
         carry, self.carry = self.carry, None
         every = self.config.training.windows_per_episode
         try:

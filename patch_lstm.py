@@ -1,0 +1,381 @@
+"""The LSTM over patches of latents, and the distribution of the next patch.
+
+Knows nothing of files, devices or arguments.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from config import FeaturizerConfig, ModelConfig
+from spectral.patches import PatchBasis, fit_patches, fit_ridge
+
+MIN_LOG_SPREAD, MAX_LOG_SPREAD = -3.0, 1.0  # of a latent, whose own spread is 1
+FIRST_LOG_SPREADS = -0.4, 0.6  # of the mixture's components before training, from the first to the last
+FIRST_MEANS = 0.1  # standard deviation of the components' means before training
+CARRY_OVER_RIDGE = 3e-2  # as a share of the latents' variance
+RANGE_QUANTILE = 1e-3  # of the corpus' latents: samples keep to what lies between it and one minus it
+REFERENCE_NOISE = 0.3  # deviations, on the reference in training
+REFERENCE_PATCHES = 128  # of a prompt's end, at most, whose mean is the reference of its rollout
+NO_REFERENCE = 0.1  # share of the sequences in training that go without
+N_PULSE = 4  # real and imaginary parts of the pulse at the beat and at half of it
+NO_PULSE = 0.1  # share of the sequences in training that go without
+
+
+class RolloutState(NamedTuple):
+    """What a rollout carries from patch to patch."""
+
+    latents: torch.Tensor  # of the last two patches, the newer of them not yet decoded [2, B, n_latents]
+    hidden: tuple  # of the LSTM's layers, hidden and cell: each [B, hidden]
+    conditions: torch.Tensor  # what the LSTM is given beside the patches, but for the pulse [B, hidden]
+    pulse: torch.Tensor  # at the newer patch: complex [B, 2]
+    turn: torch.Tensor  # of the pulse from patch to patch: complex [B, 2]
+
+
+class Layer(nn.LSTM):
+    """One layer, which can also make a single step: called for one, ``nn.LSTM`` takes many times as long."""
+
+    gates: Callable | None = None  # input and hidden state, side by side, to the four gates
+
+    def step(self, x: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shape: ``[B, hidden]`` each -> the new hidden state and cell"""
+        if self.gates is None:
+            gates = F.linear(x, self.weight_ih_l0, self.bias_ih_l0)
+            gates = gates + F.linear(hidden, self.weight_hh_l0, self.bias_hh_l0)
+        else:
+            gates = self.gates(torch.cat([x, hidden], -1))
+        into, forget, new, out = gates.chunk(4, -1)
+        cell = forget.sigmoid() * cell + into.sigmoid() * new.tanh()
+        return out.sigmoid() * cell.tanh(), cell
+
+
+class Packed(nn.Module):
+    """A function in the place of a linear layer."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.forward = function
+
+
+class PatchLSTM(nn.Module):
+    """LSTM over patches; from its output the distribution of the next one.
+
+    The residual of a patch is what it differs by from its mean, in units of its spread. The mean goes on from the last
+    patch by a matrix, which starts as the linear prediction of the corpus; the LSTM corrects it, and gives the spread
+    of each latent. A triangular matrix, the same for all patches, makes the residual white, and the white residual
+    follows a mixture of Gaussians whose weights come from the LSTM (as Tschannen et al. 2023, arXiv:2312.02116, for
+    latents of images). A single Gaussian changes by much the same amount from each patch to the next, and what it
+    makes is an even haze; recordings have patches in which nearly nothing happens, and patches in which a note begins.
+
+    A rollout reads its own samples. Against errors that add up, training puts noise on the history, whose level is told
+    (Ho et al. 2022, arXiv:2106.15282), and patches of the model's own into the history of some sequences (parallel
+    scheduled sampling, Duckworth et al. 2019, arXiv:1906.04331). A sample keeps to the range that its latents have in
+    the corpus.
+
+    The *reference*, the mean of what came before, tells the LSTM with every patch which instruments, which scale and
+    which level it is about; a rollout keeps that of its prompt. The *pulse* tells it how dense onsets are around the
+    next patch, by the beat of what came before, see :mod:`rhythm`.
+
+    Args:
+        featurizer: framing.
+        config: sizes and what training does to the history.
+    """
+
+    predicts_phase = False
+    colouring: torch.Tensor | None = None  # the inverse of the whitening, kept by :meth:`packed`
+
+    def __init__(self, featurizer: FeaturizerConfig, config: ModelConfig):
+        super().__init__()
+        self.config, n, hidden, n_mixture = config, config.n_latents, config.hidden_size, config.n_mixture
+        self.basis = PatchBasis(featurizer, config)
+        self.register_buffer("weight", torch.ones(n))  # of the latents in the loss and in the LSTM's input
+        self.register_buffer("low", torch.full((n,), -torch.inf))  # range of the corpus
+        self.register_buffer("high", torch.full((n,), torch.inf))
+        self.input, self.reference = nn.Linear(n, hidden), nn.Linear(n, hidden, bias=False)
+        self.no_reference = nn.Parameter(torch.zeros(hidden))
+        self.noise_level = nn.Linear(1, hidden, bias=False)
+        self.pulse = nn.Linear(N_PULSE, hidden, bias=False) if config.pulse else None
+        self.layers = nn.ModuleList(Layer(hidden, hidden, batch_first=True) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(hidden)
+        self.carry_over = nn.Linear(n, n, bias=False)  # the last patch's part in the mean of the next
+        self.mean, self.log_spread = nn.Linear(hidden, n), nn.Linear(hidden, n)
+        self.whitening, self.log_diagonal = nn.Parameter(torch.zeros(n, n)), nn.Parameter(torch.zeros(n))
+        self.component = nn.Linear(hidden, n_mixture)
+        self.component_mean = nn.Parameter(FIRST_MEANS * torch.randn(n_mixture, n))
+        log_spreads = torch.linspace(*FIRST_LOG_SPREADS, n_mixture).unsqueeze(1).repeat(1, n)
+        self.component_log_spread = nn.Parameter(log_spreads)
+        for layer in self.layers:  # remember by default (Jozefowicz et al. 2015)
+            nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
+        outputs = self.carry_over.weight, *self.mean.parameters(), *self.log_spread.parameters(), self.component.weight
+        for parameter in outputs:
+            nn.init.zeros_(parameter)
+
+    @torch.no_grad()
+    def fit(self, chunks: np.ndarray, seed: int):
+        """The basis of the corpus, the range of its latents, and the mean of the next patch by linear regression on the
+        last one.
+
+        Args:
+            chunks: log-magnitude as of :func:`spectral.patches.fit_patches`.
+
+        Raises:
+            spectral.patches.Unvaried: all frames are the same.
+        """
+        fit_patches(self.basis, chunks, seed)
+        weight = self.basis.spread.sqrt()  # between that of whitened latents and that of their powers
+        self.weight.copy_(weight / weight.square().mean().sqrt())
+        latents = self.basis.encode(torch.from_numpy(chunks))
+        low, high = np.quantile(latents.flatten(0, 1).numpy(), [RANGE_QUANTILE, 1 - RANGE_QUANTILE], axis=0)
+        self.low.copy_(torch.from_numpy(low))
+        self.high.copy_(torch.from_numpy(high))
+        last, following = latents[:, :-1].flatten(0, 1), latents[:, 1:].flatten(0, 1)
+        carry_over = fit_ridge(last.numpy(), following.numpy(), CARRY_OVER_RIDGE)
+        self.carry_over.weight.copy_(torch.from_numpy(carry_over))
+
+    # -- one patch -----------------------------------------------------------------------------
+
+    def distribution(self, context: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and logarithm of the spread of the next patch, in units of which the mixture is.
+
+        Shape:
+            the LSTM's output ``[..., hidden]``, last patch ``[..., n_latents]`` -> ``[..., n_latents]`` each
+        """
+        mean = self.carry_over(last) + self.mean(context)
+        return mean, self.log_spread(context).clamp(MIN_LOG_SPREAD, MAX_LOG_SPREAD)
+
+    def nats(self, context: torch.Tensor, last: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihood per latent, up to a constant; each latent counts by its weight.
+
+        Shape:
+            as :meth:`distribution`, target ``[..., n_latents]`` -> ``[...]``
+        """
+        mean, log_spread = self.distribution(context, last)
+        white = F.linear((target - mean) * (-log_spread).exp(), self._whitening())
+        weight = self.weight / self.weight.mean()
+        # The squared distances to all components as matrix products.
+        precision = weight * (-2 * self.component_log_spread).exp()
+        centre = self.component_mean
+        squares = white.square() @ precision.T - 2 * white @ (precision * centre).T + (precision * centre**2).sum(-1)
+        log_weight = self.component(context).log_softmax(-1) - (weight * self.component_log_spread).sum(-1)
+        nats = -torch.logsumexp(log_weight - 0.5 * squares, -1) / len(weight)
+        return nats + ((log_spread - self.log_diagonal) * weight).mean(-1)
+
+    def sample(self, context, last, temperature: float = 1.0, generator=None) -> torch.Tensor:
+        """The next patch.
+
+        Args:
+            temperature: of the mixture's weights, and factor of the spread; at 0 the mean of the likeliest component.
+
+        Shape:
+            as :meth:`distribution` -> ``[..., n_latents]``
+        """
+        mean, log_spread = self.distribution(context, last)
+        logits = self.component(context)
+        gumbel = -torch.empty_like(logits).exponential_(generator=generator).log()
+        chosen = (logits + temperature * gumbel).argmax(-1)
+        normal = torch.randn(mean.shape, generator=generator, device=mean.device)
+        white = self.component_mean[chosen] + temperature * self.component_log_spread[chosen].exp() * normal
+        residual = white @ self._colouring().T
+        return (mean + log_spread.exp() * residual).clamp(self.low, self.high)
+
+    def _whitening(self) -> torch.Tensor:
+        return self.whitening.tril(-1) + torch.diag(self.log_diagonal.exp())
+
+    def _colouring(self) -> torch.Tensor:
+        if self.colouring is not None:
+            return self.colouring
+        eye = torch.eye(len(self.low), device=self.low.device)
+        return torch.linalg.solve_triangular(self._whitening(), eye, upper=False)
+
+    def _run(self, latents: torch.Tensor, conditions: torch.Tensor, state=None):
+        """All layers over patches. Shape: ``[B, T, n_latents]``, conditions ``[B, T or 1, hidden]`` -> ``[B, T,
+        hidden]`` and of each layer ``(hidden, cell)``"""
+        x, states = self.input(latents * self.weight) + conditions, []
+        for i, layer in enumerate(self.layers):
+            output, after = layer(x, None if state is None else state[i])
+            states.append(after)
+            if self.training and self.config.dropout:
+                # One mask for all patches (Gal and Ghahramani 2016).
+                keep = 1 - self.config.dropout
+                output = output * ((torch.rand_like(output[:, :1]) < keep) / keep)
+            x = x + output
+        return self.norm(x), states
+
+    # -- rollout -----------------------------------------------------------------------------
+
+    def prefill(self, log_magnitude: torch.Tensor, pulse: tuple | None = None) -> RolloutState:
+        """Read a prompt. What :meth:`next_frames` gives first is the prompt's own last patch.
+
+        Args:
+            pulse: in the prompt's last frame, and by how much it turns from frame to frame; None for none.
+
+        Shape:
+            log_magnitude ``[B, n_frames, n_bins]``, whose last frame ends a patch, pulse complex ``[B, 2]`` twice
+        """
+        latents = self.basis.encode(self._whole_patches(log_magnitude))
+        if pulse is None:
+            none = torch.zeros(len(latents), 2, dtype=torch.complex64, device=latents.device)
+            pulse = none, none + 1
+        # From the last frame to the middle of its patch, and from patch to patch.
+        size = self.config.patch_frames
+        angle = pulse[0] * torch.polar(torch.ones_like(pulse[1].real), -0.5 * (size - 1) * pulse[1].angle())
+        turn = pulse[1] ** size
+        conditions = self.reference(latents[:, -REFERENCE_PATCHES:].mean(1) * self.weight)
+        told = conditions.unsqueeze(1)
+        if self.pulse is not None:  # of the patch after each, the last one's own being the last
+            before = torch.arange(2 - latents.shape[1], 1, device=latents.device).view(1, -1, 1)
+            told = told + self.pulse(torch.view_as_real(angle.unsqueeze(1) * turn.unsqueeze(1) ** before).flatten(-2))
+        _, hidden = self._run(latents[:, :-1], told)
+        hidden = tuple(x.squeeze(0) for layer in hidden for x in layer)
+        return RolloutState(latents[:, -2:].transpose(0, 1), hidden, conditions, angle, turn)
+
+    def _whole_patches(self, log_magnitude: torch.Tensor) -> torch.Tensor:
+        """From the prompt's frames whole patches, two at least: the first frame is repeated before a shorter one."""
+        n_frames, size = log_magnitude.shape[1], self.config.patch_frames
+        if n_frames < 2 * size:
+            before = log_magnitude[:, :1].expand(-1, 2 * size - n_frames, -1)
+            return torch.cat([before, log_magnitude], 1)
+        return log_magnitude[:, n_frames % size :]
+
+    def next_frames(self, state: RolloutState, temperature: float = 1.0, generator=None):
+        """Draw the next patch, and decode the one before it, which now has both neighbours.
+
+        Shape:
+            -> ``(log_magnitude [B, patch_frames, n_bins], state)``
+        """
+        before, last = state.latents
+        told, pulse = state.conditions, state.pulse * state.turn
+        if self.pulse is not None:
+            told = told + self.pulse(torch.view_as_real(pulse).flatten(-2))
+        context, hidden = self._step(last, told, state.hidden)
+        new = self.sample(context, last, temperature, generator)
+        frames = self.basis.decode(torch.stack([before, last, new], 1))
+        return frames, RolloutState(torch.stack([last, new]), hidden, state.conditions, pulse, state.turn)
+
+    def _step(self, latents: torch.Tensor, conditions: torch.Tensor, state: tuple) -> tuple[torch.Tensor, tuple]:
+        """:meth:`_run` for one patch.
+
+        Shape:
+            ``[B, n_latents]``, conditions ``[B, hidden]``, of each layer hidden and cell ``[B, hidden]`` -> the same
+        """
+        x, states = self.input(latents * self.weight) + conditions, []
+        for layer, hidden, cell in zip(self.layers, state[::2], state[1::2], strict=True):
+            hidden, cell = layer.step(x, hidden, cell)
+            states += [hidden, cell]
+            x = x + hidden
+        return self.norm(x), tuple(states)
+
+    def packed(self, linear: Callable) -> PatchLSTM:
+        """A copy for rollouts, where few rows pass at a time.
+
+        Args:
+            linear: makes a function of a weight and a bias, see :func:`device.rollout_linear`.
+        """
+        model = copy.deepcopy(self)
+        model.colouring = self._colouring().detach()
+        for layer in model.layers:
+            weight = torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)
+            layer.gates = linear(weight, layer.bias_ih_l0 + layer.bias_hh_l0)
+        for module in list(model.modules()):
+            for name, part in list(module.named_children()):
+                if isinstance(part, nn.Linear):
+                    bias = part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias
+                    setattr(module, name, Packed(linear(part.weight, bias)))
+        return model
+
+    # -- training ----------------------------------------------------------------------------
+
+    def loss(self, log_magnitude: torch.Tensor, state: dict | None = None, mask=None, pulse=None):
+        """Nats of every next patch.
+
+        Args:
+            state: what the window before returned, or None: the LSTM's state and the reference.
+            mask: frames that are recordings and not padding.
+            pulse: of each patch that is predicted; None for none.
+
+        Shape:
+            log_magnitude ``[B, (T + 1) * patch_frames, n_bins]``, mask ``[B, (T + 1) * patch_frames]``, pulse
+            ``[B, T, 4]`` -> ``(nats per latent, state, [nats per latent])``
+        """
+        config = self.config
+        with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
+            latents = self.basis.encode(log_magnitude)
+            used = torch.ones_like(latents[..., 0], dtype=torch.bool)
+            if mask is not None:
+                used = mask.unflatten(1, (-1, config.patch_frames)).all(-1)
+            before = None if state is None else state["reference"]
+            reference = _next_reference(before, latents, used)
+        history, target, used = latents[:, :-1], latents[:, 1:], (used[:, 1:] & used[:, :-1]).float()
+        conditions = self._conditions(before, pulse, len(latents))
+        hidden = None if state is None else [tuple(layer.unsqueeze(1)) for layer in state["lstm"]]
+        if self.training:
+            history = self._with_own(history, conditions, hidden)
+            level = config.history_noise * torch.rand(len(latents), 1, 1, device=latents.device).square()
+            history, conditions = noised(history, level), conditions + self.noise_level(level)
+        contexts, hidden = self._run(history, conditions, hidden)
+        with torch.autocast(log_magnitude.device.type, enabled=False):
+            nats = (self.nats(contexts.float(), history.float(), target) * used).sum() / used.sum().clamp(min=1)
+        hidden = torch.stack([torch.cat(layer) for layer in hidden]).detach()
+        return nats, {"lstm": hidden, "reference": reference}, nats.detach().unsqueeze(0)
+
+    @torch.no_grad()
+    def _with_own(self, history: torch.Tensor, conditions: torch.Tensor, state) -> torch.Tensor:
+        """The history, in some of whose sequences a share of the patches, from none to all, are samples of the model
+        after true ones. Shape: ``[B, T, n_latents]`` -> the same"""
+        n = round(self.config.own_history * len(history))
+        if not n:
+            return history
+        true = history[:n]
+        state = None if state is None else [tuple(x[:, :n].contiguous() for x in layer) for layer in state]
+        context, _ = self._run(true, conditions[:n], state)
+        with torch.autocast(history.device.type, enabled=False):
+            own = self.sample(context.float(), true)
+        share = torch.rand(n, 1, 1, device=true.device)
+        use = torch.rand(n, true.shape[1] - 1, 1, device=true.device) < share
+        mixed = torch.cat([true[:, :1], torch.where(use, own[:, :-1], true[:, 1:])], 1)
+        return torch.cat([mixed, history[n:]])
+
+    def _conditions(self, reference, pulse, n: int) -> torch.Tensor:
+        """What the LSTM is told beside the patches.
+
+        Shape:
+            reference ``[B, n_latents]`` or None for none to ``n`` sequences, pulse ``[B, T, 4]`` or None -> ``[B, T or
+            1, hidden]``
+        """
+        if reference is None:
+            conditions = self.no_reference.expand(n, 1, -1)
+        else:
+            if self.training:
+                reference = reference + REFERENCE_NOISE * torch.randn_like(reference)
+            conditions = self.reference(reference * self.weight).unsqueeze(1)
+            if self.training:
+                none = torch.rand(n, 1, 1, device=reference.device) < NO_REFERENCE
+                conditions = torch.where(none, self.no_reference, conditions)
+        if self.pulse is None or pulse is None:
+            return conditions
+        if self.training:
+            pulse = pulse * (torch.rand(len(pulse), 1, 1, device=pulse.device) >= NO_PULSE)
+        return conditions + self.pulse(pulse)
+
+
+def noised(latents: torch.Tensor, level: torch.Tensor | float, generator=None) -> torch.Tensor:
+    """Latents with a share of noise, at the same variance. Shape: ``[...]``, level broadcast to it -> ``[...]``"""
+    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+    return (1 - level**2) ** 0.5 * latents + level * noise
+
+
+def _next_reference(before, latents: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    """The mean of the windows up to this one, with weights that fall by another rate in each sequence: from this window
+    alone to a tenth of it. Shape: before ``[B, n_latents]`` or None, latents ``[B, T, n_latents]``, used ``[B, T]``"""
+    used = used.unsqueeze(-1).to(latents.dtype)
+    mean = (latents * used).sum(1) / used.sum(1).clamp(min=1)
+    if before is None:
+        return mean
+    return torch.lerp(before, mean, 0.1 ** torch.rand(len(mean), 1, device=mean.device))

@@ -1,0 +1,1 @@
+"""Spectra without files, devices or arguments: what a model hears and makes."""

@@ -1,0 +1,327 @@
+"""Patches of latents: the basis, the distribution of the next patch, its rollout, a whole training."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from checkpoint import State
+from conftest import TINY, run
+from device import rollout_linear
+from predictor import Predictor
+from rollout import plain_linear
+from spectral.patches import LOWEST_DB, PatchBasis, Unvaried, fit_patches
+from trainer import Trainer
+
+CPU = torch.device("cpu")
+CHANGES = {
+    **TINY,
+    "model.n_components": 48,
+    "model.n_latents": 24,
+    "model.n_mixture": 4,
+    "training.n_frames": 32,
+    "training.learning_rate": 3e-3,
+}
+
+
+def patches_config(**changes):
+    from config import PRESETS, override
+
+    values = {**CHANGES, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return override(PRESETS["patches"], [f"{key}={value}" for key, value in values.items()])
+
+
+@pytest.fixture(scope="module")
+def patch_trainer(corpus):
+    """100 steps old."""
+    from dataset import split
+
+    torch.set_num_threads(1)
+    trainer = Trainer(patches_config(), split(corpus, 0.1)[0], corpus.level, CPU)
+    trainer.fit()
+    trainer.losses = [trainer.train_step()["loss"] for _ in range(100)]
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def patch_predictor(patch_trainer):
+    return Predictor.from_state(patch_trainer.config, patch_trainer.state())
+
+
+# -- basis ---------------------------------------------------------------------------------------
+
+
+def fitted(frames, **changes):
+    config = patches_config(**changes)
+    basis = PatchBasis(config.featurizer, config.model)
+    fit_patches(basis, frames, 0)
+    return basis
+
+
+def test_frames_return_from_their_latents(frames):
+    """Where a frame is above the floor, the error is below 4 dB (root of the mean square) with 24 latents for four
+    frames of 257 bins, and below 2.5 dB with 160."""
+    for n_latents, n_components, most in ((24, 48, 4.0), (160, 160, 2.5)):
+        basis = fitted(frames, model__n_latents=n_latents, model__n_components=n_components)
+        true = torch.from_numpy(frames)
+        remade = basis.remake(true)
+        assert remade.shape == true.shape
+        error = 20 / math.log(10) * (remade - true)[true > basis.log_floor + math.log(2)]
+        assert error.square().mean().sqrt() < most, (n_latents, error.square().mean().sqrt())
+
+
+def test_latents_are_white(frames):
+    basis = fitted(frames)
+    latents = basis.encode(torch.from_numpy(frames)).flatten(0, 1).numpy()
+    np.testing.assert_allclose(latents.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(latents.T, bias=True), np.eye(24), atol=2e-2)
+
+
+def test_compression_is_logarithmic_above_the_floor_and_linear_below(frames):
+    """At 40 dB above, 6.02 dB are ln 2 within 2 %; at 40 dB below, twice the magnitude is twice as much within 2 %;
+    and back."""
+    basis = fitted(frames)
+    far = 40 * math.log(10) / 20
+    loud, soft = basis.log_floor + far, basis.log_floor - far
+    difference = basis.compress(loud + math.log(2)) - basis.compress(loud)
+    torch.testing.assert_close(difference, torch.full_like(loud, math.log(2)), rtol=0.02, atol=0)
+    torch.testing.assert_close(basis.compress(soft + math.log(2)), 2 * basis.compress(soft), rtol=0.02, atol=0)
+    for frame in (loud, soft):
+        torch.testing.assert_close(basis.expand(basis.compress(frame)), frame, atol=1e-3, rtol=0)
+
+
+def test_the_floor_follows_the_spectrum_of_the_corpus(frames):
+    """A corpus that is 12 dB softer has a floor that is 12 dB lower, but for bins where it has nothing, and the same
+    latents: the first twelve, whose directions are certain, within 0.1 deviations."""
+    soft = frames - np.float32(12 * math.log(10) / 20)
+    one, other = fitted(frames), fitted(soft)
+    loud = one.log_floor > (LOWEST_DB + 12.1) / 20 * math.log(10)
+    difference = (one.log_floor - other.log_floor)[loud]
+    assert loud.sum() > 200
+    torch.testing.assert_close(difference, torch.full_like(difference, 12 * math.log(10) / 20))
+    a, b = one.encode(torch.from_numpy(frames)), other.encode(torch.from_numpy(soft))
+    torch.testing.assert_close(a[..., :12].abs(), b[..., :12].abs(), atol=0.1, rtol=0)
+
+
+def test_a_basis_is_fitted_to_frames_that_differ(frames):
+    with pytest.raises(Unvaried, match="the same"):
+        fitted(np.repeat(frames[:1, :1], 64, 1))
+    with pytest.raises(ValueError, match="three patches"):
+        fitted(frames[:, :11])
+
+
+# -- one patch -----------------------------------------------------------------------------------
+
+
+def test_nats_are_those_of_a_mixture_of_gaussians(patch_predictor):
+    """As torch.distributions has it, with all weights 1: within 1e-4 nats a latent, up to the constant."""
+    model = copy.deepcopy(patch_predictor.model)
+    model.weight.fill_(1)
+    n = len(model.weight)
+    context, last, target = torch.randn(5, 32), torch.randn(5, n), torch.randn(5, n)
+    with torch.no_grad():
+        mean, log_spread = model.distribution(context, last)
+        whitening = model._whitening()
+        components = Normal(model.component_mean, model.component_log_spread.exp())
+        white = (target - mean) / log_spread.exp() @ whitening.T
+        volume = whitening.logdet() - log_spread.sum(-1)
+        expected = []
+        for i in range(5):
+            mixture = MixtureSameFamily(Categorical(logits=model.component(context[i])), Independent(components, 1))
+            expected.append(-(mixture.log_prob(white[i]) + volume[i]) / n - 0.5 * math.log(2 * math.pi))
+        torch.testing.assert_close(model.nats(context, last, target), torch.stack(expected), atol=1e-4, rtol=0)
+
+
+def test_samples_have_the_mean_and_covariance_of_the_distribution(patch_predictor):
+    """Of 40,000 samples: the mean within five standard errors, the covariance within 10 % of its largest entry."""
+    model = copy.deepcopy(patch_predictor.model)
+    model.low.fill_(-math.inf)
+    model.high.fill_(math.inf)
+    context, last = torch.randn(32), torch.randn(24)
+    with torch.inference_mode():
+        generator = torch.Generator().manual_seed(0)
+        samples = model.sample(context.expand(40_000, -1), last.expand(40_000, -1), 1.0, generator)
+        mean, log_spread = model.distribution(context, last)
+        share = model.component(context).softmax(-1)
+        centre = share @ model.component_mean
+        apart = model.component_mean - centre
+        white = torch.diag(share @ (2 * model.component_log_spread).exp()) + apart.T @ (share[:, None] * apart)
+        colouring = log_spread.exp()[:, None] * model._colouring()
+        covariance = colouring @ white @ colouring.T
+        error = (samples.mean(0) - mean - colouring @ centre).abs() / (covariance.diag() / 40_000).sqrt()
+    assert error.max() < 5
+    assert (torch.cov(samples.T) - covariance).abs().max() < 0.1 * covariance.max()
+
+
+def test_at_temperature_0_there_is_no_chance(patch_predictor):
+    model, context, last = patch_predictor.model, torch.randn(3, 32), torch.randn(3, 24)
+    with torch.inference_mode():
+        one, other = model.sample(context, last, 0.0), model.sample(context, last, 0.0)
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+        assert (model.sample(context, last, 1.0) - one).abs().max() > 0.1
+
+
+def test_samples_keep_to_the_range_of_the_corpus(patch_predictor):
+    model = patch_predictor.model
+    with torch.inference_mode():
+        samples = model.sample(50 * torch.randn(500, 32), 50 * torch.randn(500, 24))
+    assert ((samples >= model.low) & (samples <= model.high)).all()
+    assert (samples == model.high).any() and (model.high > 1).all() and (model.high < 20).all()
+
+
+# -- rollout ---------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def test_a_step_equals_the_sequence(patch_predictor, frames):
+    """What the LSTM gives for one patch after another is what it gives over all of them: within 1e-4, with weights laid
+    out for rollouts (of 16 bits on some CPUs) within 5e-3."""
+    model = patch_predictor.model
+    latents = model.basis.encode(torch.from_numpy(frames[:3]))
+    conditions = torch.randn(3, latents.shape[1], 32)
+    whole, _ = model._run(latents, conditions)
+    state = (torch.zeros(3, 32),) * (2 * len(model.layers))
+    for one, tolerance in ((model, 1e-4), (model.packed(rollout_linear(CPU) or plain_linear), 5e-3)):
+        hidden = state
+        for t in range(latents.shape[1]):
+            output, hidden = one._step(latents[:, t], conditions[:, t], hidden)
+            torch.testing.assert_close(output, whole[:, t], atol=tolerance, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames, monkeypatch):
+    """Held to the true patches, a rollout is at the contexts of the loss: nats within 1e-4; and its first frames are
+    those of the prompt's own last patch, decoded."""
+    model, true = patch_predictor.model, torch.from_numpy(frames[:2])
+    latents = model.basis.encode(true)
+    n, nats = 6, []
+    state = model.prefill(true[:, : 4 * n])
+    following = iter(latents[:, n:].unbind(1))
+
+    def held(self, context, last, temperature=1.0, generator=None):
+        target = next(following)
+        nats.append(self.nats(context, last, target))
+        return target
+
+    monkeypatch.setattr(type(model), "sample", held)
+    first, state = model.next_frames(state)
+    torch.testing.assert_close(first, model.basis.decode(latents[:, n - 2 : n + 1]))
+    for _ in range(4):
+        _, state = model.next_frames(state)
+    reference = model.reference(latents[:, :n].mean(1) * model.weight).unsqueeze(1)
+    contexts, _ = model._run(latents[:, : n + 4], reference)
+    expected = model.nats(contexts[:, n - 1 :], latents[:, n - 1 : n + 4], latents[:, n : n + 5])
+    torch.testing.assert_close(torch.stack(nats, 1), expected, atol=1e-4, rtol=0)
+
+
+def test_a_continuation_has_the_prompts_samples_and_length(patch_predictor, corpus):
+    waveform = torch.from_numpy(corpus.recordings[0].read(0, 16_000))
+    one = patch_predictor.continue_(waveform.unsqueeze(0), 50, seed=3)
+    assert one.shape == (1, 16_000 + 50 * 128)
+    assert torch.isfinite(one).all() and one[:, 16_000:].square().mean().sqrt() > 1e-3
+    torch.testing.assert_close(patch_predictor.continue_(waveform.unsqueeze(0), 50, seed=3), one)
+    assert (patch_predictor.continue_(waveform.unsqueeze(0), 50, seed=4) - one).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("n_samples", [1, 300, 600, 900])
+def test_short_prompts_go_on(patch_predictor, n_samples):
+    out = patch_predictor.continue_(0.1 * torch.randn(1, n_samples), 12)
+    assert out.shape == (1, n_samples + 12 * 128) and torch.isfinite(out).all()
+
+
+def test_prompts_of_several_lengths_go_on_together(patch_predictor, corpus):
+    """A row of a batch starts from its own prompt: its first block, at temperature 0, is what it is alone."""
+    waveform = torch.from_numpy(corpus.recordings[0].read(0, 24_000))
+    prompts = [waveform[:10_000], waveform]
+    together = next(patch_predictor.stream(prompts, 40, temperature=0.0))
+    for prompt, row in zip(prompts, together, strict=True):
+        alone = next(patch_predictor.stream(prompt.unsqueeze(0), 40, temperature=0.0))
+        torch.testing.assert_close(row, alone[0], atol=1e-4, rtol=0)
+
+
+def test_the_codec_alone_is_near_the_recording(patch_predictor, corpus):
+    """reconstruct with true latents: level within 1.5 dB of the recording's, and unlike it to the sample."""
+    waveform = torch.from_numpy(corpus.recordings[0].read(0, 32_000)).unsqueeze(0)
+    out = patch_predictor.reconstruct(waveform, 8000)
+    n = out.shape[1]
+    assert n > 32_000 - 512 - 5 * 128
+    levels = [20 * torch.log10(x[:, 8000:n].square().mean().sqrt()) for x in (out, waveform)]
+    assert abs(levels[0] - levels[1]) < 1.5
+    assert (out - waveform[:, :n])[:, 8000:].abs().max() > 0.01
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def test_training_lowers_the_nats(patch_trainer):
+    """By 0.1 a latent in a hundred steps."""
+    assert np.mean(patch_trainer.losses[-20:]) < np.mean(patch_trainer.losses[:20]) - 0.1
+
+
+def test_a_resumed_training_goes_on_to_the_bit(patch_trainer):
+    """In the middle of an episode, two steps later: weights, averages, moments and carried state."""
+    state, random, states = patch_trainer.state(), torch.get_rng_state(), []
+    tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
+    for _ in range(2):
+        one = Trainer(patch_trainer.config, patch_trainer.segments, patch_trainer.level, CPU)
+        one.load_state(State({name: tensor.clone() for name, tensor in tensors.items()}, state.info))
+        torch.set_rng_state(random)
+        one.train_step()
+        middle = one.state()
+        if not states:
+            one.train_step()
+        else:
+            again = Trainer(one.config, one.segments, one.level, CPU)
+            again.load_state(middle)
+            one = again
+            one.train_step()
+        states.append(one.state())
+    a, b = states
+    assert "carry.lstm" in a.tensors and "carry.reference" in a.tensors
+    assert [name for name in a.tensors if not torch.equal(a.tensors[name], b.tensors[name])] == []
+
+
+def test_padding_is_not_learned_from(patch_trainer):
+    """What is behind a recording's end changes neither the loss nor the reference."""
+    model = copy.deepcopy(patch_trainer.model).eval()
+    features = torch.randn(2, 36, 257)
+    mask = torch.ones(2, 36, dtype=torch.bool)
+    mask[1, 18:] = False
+    other = features.clone()
+    other[1, 20:] = 3.0
+    with torch.no_grad():
+        a, state, _ = model.loss(features, None, mask)
+        b, again, _ = model.loss(other, None, mask)
+    torch.testing.assert_close(a, b)
+    torch.testing.assert_close(state["reference"], again["reference"])
+
+
+def test_windows_are_whole_patches():
+    from errors import UserError
+
+    with pytest.raises(UserError, match=r"training\.n_frames.*multiple of model\.patch_frames, 4"):
+        patches_config(training__n_frames=30)
+
+
+def test_train_and_predict_by_the_scripts(recordings, tmp_path):
+    """Stereo, resumed once, and a score goes on as a WAV of the asked length."""
+    import soundfile
+
+    from conftest import PROMPT
+
+    metadata, out = tmp_path / "p.json", tmp_path / "p.wav"
+    values = {**CHANGES, "featurizer.channels": 2}
+    words = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    first = run("train.py", recordings, "--metadata", metadata, "--preset", "patches", "--steps", 4, *words)
+    assert first.returncode == 0, first.stderr
+    again = run("train.py", recordings, "--metadata", metadata, "--steps", 6)
+    assert again.returncode == 0 and "resumed at step 4" in again.stderr, again.stderr
+    result = run("predict.py", metadata, PROMPT, "--seconds", 2, "-o", out)
+    assert result.returncode == 0, result.stderr
+    refused = run("predict.py", metadata, PROMPT, "--seconds", 2, "-o", tmp_path / "k.wav", "--top-k", 5)
+    assert refused.returncode == 1 and refused.stderr.startswith("predict.py: --top-k 5: "), refused.stderr
+    info = soundfile.info(out)
+    assert info.channels == 2 and info.duration > 2
