@@ -246,6 +246,14 @@ PRESETS = {
 }
 
 
+def check_top_k(config: RunConfig, top_k: int):
+    """Raises :class:`errors.UserError` where a model is asked to choose among codes that it does not have."""
+    if top_k and config.model.head != "codes":
+        raise UserError(
+            f"top-k {top_k}: a model of {config.model.head} has no codes to choose among; use the temperature"
+        )
+
+
 def to_dict(config) -> dict:
     """A configuration as plain JSON values."""
     return dataclasses.asdict(config)

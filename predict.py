@@ -255,14 +255,12 @@ def roll_out(arguments: argparse.Namespace, paths: list[Path], stop: Stop) -> in
     from concurrent.futures import ThreadPoolExecutor
 
     from checkpoint import read_metadata
+    from config import check_top_k
 
     began = time.monotonic()
     config = read_metadata(arguments.metadata).config
     framing = config.featurizer
-    if arguments.top_k and config.model.head != "codes":
-        raise UserError(
-            f"--top-k {arguments.top_k}: {arguments.metadata} has no codes to choose among; --temperature does"
-        )
+    check_top_k(config, arguments.top_k)
     if arguments.frames:
         check_length(f"--frames {arguments.frames}", arguments.frames / framing.frame_rate)
     cancelled = threading.Event()

@@ -322,6 +322,6 @@ def test_train_and_predict_by_the_scripts(recordings, tmp_path):
     result = run("predict.py", metadata, PROMPT, "--seconds", 2, "-o", out)
     assert result.returncode == 0, result.stderr
     refused = run("predict.py", metadata, PROMPT, "--seconds", 2, "-o", tmp_path / "k.wav", "--top-k", 5)
-    assert refused.returncode == 1 and refused.stderr.startswith("predict.py: --top-k 5: "), refused.stderr
+    assert refused.returncode == 1 and refused.stderr.startswith("predict.py: top-k 5: "), refused.stderr
     info = soundfile.info(out)
     assert info.channels == 2 and info.duration > 2
