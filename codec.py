@@ -19,16 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurizer import DB, fit_scaler
+from featurizer import DB, Unvaried, fit_scaler
 
 N_BROAD = 32  # principal components that stay as they are
 RISE_FLOOR_DB = -75.0  # what begins below it is not heard
 SAME_DB = 0.01  # frames that differ by less are the same
 FLOOR_DB = -100.0  # frames are clipped here before coding; below lies the noise of 16 bits
-
-
-class Unvaried(ValueError):
-    """Nothing can be learned from frames that are all the same."""
 
 
 class ResidualCodec(nn.Module):

@@ -26,6 +26,10 @@ DB = 20 / math.log(10)  # dB per neper: decibels = DB * log_magnitude
 MIN_LOG_MAGNITUDE = -160 / DB
 
 
+class Unvaried(ValueError):
+    """Nothing can be learned from frames that are all the same."""
+
+
 class Featurizer:
     """Short-time Fourier transform with a periodic Hann window, and its inverse.
 

@@ -40,7 +40,7 @@ class RolloutState(NamedTuple):
 
 
 class Layer(nn.LSTM):
-    """One layer, which can also make a single step: called for one, ``nn.LSTM`` takes many times as long."""
+    """One layer, which can also make a single step, in a fraction of the time that ``nn.LSTM`` takes for one."""
 
     gates: Callable | None = None  # input and hidden state, side by side, to the four gates
 
@@ -126,10 +126,13 @@ class PatchLSTM(nn.Module):
             chunks: log-magnitude as of :func:`spectral.patches.fit_patches`.
 
         Raises:
-            spectral.patches.Unvaried: all frames are the same.
+            featurizer.Unvaried: all frames are the same.
+            ValueError: chunks shorter than three patches.
         """
         fit_patches(self.basis, chunks, seed)
-        weight = self.basis.spread.sqrt()  # between that of whitened latents and that of their powers
+        # Latents of unit variance would all count alike, those in the scale of the frames by their variance; this is
+        # halfway between.
+        weight = self.basis.spread.sqrt()
         self.weight.copy_(weight / weight.square().mean().sqrt())
         latents = self.basis.encode(torch.from_numpy(chunks))
         low, high = np.quantile(latents.flatten(0, 1).numpy(), [RANGE_QUANTILE, 1 - RANGE_QUANTILE], axis=0)
@@ -151,7 +154,8 @@ class PatchLSTM(nn.Module):
         return mean, self.log_spread(context).clamp(MIN_LOG_SPREAD, MAX_LOG_SPREAD)
 
     def nats(self, context: torch.Tensor, last: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihood per latent, up to a constant; each latent counts by its weight.
+        """Negative log-likelihood per latent, up to a constant, if all weights are 1. They are not: the first latents,
+        which are heard most, count for more, in the choice of a component as well.
 
         Shape:
             as :meth:`distribution`, target ``[..., n_latents]`` -> ``[...]``
@@ -167,7 +171,7 @@ class PatchLSTM(nn.Module):
         nats = -torch.logsumexp(log_weight - 0.5 * squares, -1) / len(weight)
         return nats + ((log_spread - self.log_diagonal) * weight).mean(-1)
 
-    def sample(self, context, last, temperature: float = 1.0, generator=None) -> torch.Tensor:
+    def sample(self, context: torch.Tensor, last: torch.Tensor, temperature: float = 1.0, generator=None):
         """The next patch.
 
         Args:
@@ -329,18 +333,20 @@ class PatchLSTM(nn.Module):
     def _with_own(self, history: torch.Tensor, conditions: torch.Tensor, state) -> torch.Tensor:
         """The history, in some of whose sequences a share of the patches, from none to all, are samples of the model
         after true ones. Shape: ``[B, T, n_latents]`` -> the same"""
-        n = round(self.config.own_history * len(history))
-        if not n:
+        rows = torch.rand(len(history), device=history.device) < self.config.own_history
+        if not rows.any():
             return history
-        true = history[:n]
-        state = None if state is None else [tuple(x[:, :n].contiguous() for x in layer) for layer in state]
-        context, _ = self._run(true, conditions[:n], state)
+        true = history[rows]
+        state = None if state is None else [tuple(x[:, rows].contiguous() for x in layer) for layer in state]
+        context, _ = self._run(true, conditions[rows], state)
         with torch.autocast(history.device.type, enabled=False):
             own = self.sample(context.float(), true)
-        share = torch.rand(n, 1, 1, device=true.device)
-        use = torch.rand(n, true.shape[1] - 1, 1, device=true.device) < share
-        mixed = torch.cat([true[:, :1], torch.where(use, own[:, :-1], true[:, 1:])], 1)
-        return torch.cat([mixed, history[n:]])
+        share = torch.rand(len(true), 1, 1, device=true.device)
+        use = torch.rand(*true.shape[:2], 1, device=true.device) < share
+        use[:, 0] = False  # the first is the last of the window before
+        mixed = history.clone()
+        mixed[rows] = torch.where(use, own.roll(1, 1), true)
+        return mixed
 
     def _conditions(self, reference, pulse, n: int) -> torch.Tensor:
         """What the LSTM is told beside the patches.
@@ -365,10 +371,9 @@ class PatchLSTM(nn.Module):
         return conditions + self.pulse(pulse)
 
 
-def noised(latents: torch.Tensor, level: torch.Tensor | float, generator=None) -> torch.Tensor:
+def noised(latents: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     """Latents with a share of noise, at the same variance. Shape: ``[...]``, level broadcast to it -> ``[...]``"""
-    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-    return (1 - level**2) ** 0.5 * latents + level * noise
+    return (1 - level**2) ** 0.5 * latents + level * torch.randn_like(latents)
 
 
 def _next_reference(before, latents: torch.Tensor, used: torch.Tensor) -> torch.Tensor:

@@ -102,8 +102,7 @@ class Predictor:
 
     @functools.cached_property
     def _packed(self):
-        linear = rollout_linear(self.device)
-        return self.model.packed(linear) if linear else self.model
+        return self.model.packed(rollout_linear(self.device) or plain_linear)
 
     @torch.inference_mode()
     def continue_(

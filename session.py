@@ -22,12 +22,12 @@ from checkpoint import (
     write_atomic,
     write_metadata,
 )
-from codec import Unvaried
 from config import is_young
 from corpus import open_corpus
 from dataset import split, without
 from device import busy_hint, keep_freed_memory, n_usable_cores, select_device
 from errors import UserError, count, is_out_of_memory, remedy
+from featurizer import Unvaried
 from pcm_store import Lost, Notices
 from predictor import Predictor
 from preview import make_preview

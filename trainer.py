@@ -26,7 +26,7 @@ from voice import decay_slopes, fastest
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
-PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES = 400, 128
+PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES = 400, 128  # the same of a model of patches
 DECAY_PIECES, DECAY_SECONDS = 60, 10.0  # pieces that tell the corpus' room, and their length
 DRIFT_PIECES, DRIFT_PROMPT = 96, 3.0  # pieces, and seconds of each that count as its prompt
 QUIET = 0.03  # of the corpus' level: pieces below say nothing
@@ -85,7 +85,7 @@ class Trainer:
 
         Raises:
             NotFinite: the recordings are beyond what float32 can square.
-            codec.Unvaried: nothing changes in them.
+            featurizer.Unvaried: nothing changes in them.
         """
         if hasattr(self.model, "basis"):
             with use_threads(1):
@@ -104,6 +104,7 @@ class Trainer:
             raise NotFinite("the log-magnitude")
         self.model.cpu().fit(chunks, config.training.seed)
         self.model.to(self.device)
+        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self._fit_decay(featurizer)
 
     def _fit(self, progress: Callable[[float], None]):

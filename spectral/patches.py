@@ -18,16 +18,12 @@ import torch
 from torch import nn
 
 from config import FeaturizerConfig, ModelConfig
-from featurizer import DB
+from featurizer import DB, Unvaried
 
 MEL_CORNER = 700.0  # Hz, of the HTK mel scale, mel ~ log(1 + f / 700)
 RIDGE = 1e-3  # of the decoder, as a share of the latents' variance
 SAME_DB = 0.01  # frames that differ by less are the same
 LOWEST_DB = -100.0  # of a floor, re full scale: where a corpus has nothing, its rounding errors are not worth a latent
-
-
-class Unvaried(ValueError):
-    """Nothing can be learned from frames that are all the same."""
 
 
 class PatchBasis(nn.Module):

@@ -11,9 +11,10 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from checkpoint import State
 from conftest import TINY, run
 from device import rollout_linear
+from featurizer import Unvaried
 from predictor import Predictor
 from rollout import plain_linear
-from spectral.patches import LOWEST_DB, PatchBasis, Unvaried, fit_patches
+from spectral.patches import LOWEST_DB, PatchBasis, fit_patches
 from trainer import Trainer
 
 CPU = torch.device("cpu")
