@@ -55,6 +55,9 @@ class FeaturizerConfig:
         return self.sample_rate / self.hop_length
 
 
+MAX_PATCH_FRAMES = 32  # the basis is fitted to pieces of four such patches
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The LSTM and its output head.
@@ -68,8 +71,8 @@ class ModelConfig:
     hidden_size: int = 384
     n_layers: int = 2
     dropout: float = 0.25
+    n_components: int = 256  # principal components of a frame
     # codes only
-    n_components: int = 256
     n_books: int = 8
     n_codes: int = 256
     n_heard_books: int = 2  # whose codes the LSTM is told; of the rest it hears where the frame lies
@@ -80,6 +83,7 @@ class ModelConfig:
     code_temperature: float = 1.0
     # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
     detail_temperature: float = 0.7
+    # Of codes the share that are wrong; of patches the largest level of noise, in deviations of the latents.
     history_noise: float = 0.02
     # Share of the sequences in training that hear frames of the model's own (1, 1/2, 1/3 ...; 0: none).
     drawn_history: float = 0.5
@@ -107,6 +111,7 @@ class ModelConfig:
         _check(0 <= self.detail_temperature <= 2, "model.detail_temperature", "0 to 2")
         _check(0 <= self.drawn_history <= 1, "model.drawn_history", "0 to 1")
         _check(0 <= self.own_history <= 1, "model.own_history", "0 to 1")
+        _check(self.patch_frames <= MAX_PATCH_FRAMES, "model.patch_frames", f"at most {MAX_PATCH_FRAMES}")
         _check(-60 <= self.floor_db <= 20, "model.floor_db", "-60 to 20 dB")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")
 

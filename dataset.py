@@ -75,17 +75,18 @@ class AudioDataset(Dataset):
     ``windows_per_episode`` consecutive steps walk along the same places, so that the LSTM's state
     can be carried from one to the next; then each sequence jumps to a new random sample.
 
-    An item is a dict: ``waveforms``, for each of ``framings`` float32 ``[n_rows, n_frames * hop_length +
-    n_fft]`` (stereo ``[n_rows, 2, ...]``), which gives ``n_frames + 1`` frames; ``hop_lengths``, for each the samples
-    between two of them; ``n_valid``, for each int64 ``[n_rows]``, samples that are not padding; ``pulse``, float32
-    ``[batch_size, n_frames, 4]``, that of each frame but the first, see :class:`rhythm.Pulse`, real and imaginary
-    parts side by side, or None where it is not asked for; ``starts_episode`` bool. The framings differ where
-    sequences are transposed, and the hops where they are stretched: frames that are farther apart are those of faster
-    music.
+    An item is a dict: ``waveforms``, for each of ``framings`` float32 ``[n_rows, (n_frames + patch_frames - 1) *
+    hop_length + n_fft]`` (stereo ``[n_rows, 2, ...]``), which gives ``n_frames + patch_frames`` frames;
+    ``hop_lengths``, for each the samples between two of them; ``n_valid``, for each int64 ``[n_rows]``, samples
+    that are not padding; ``pulse``, float32 ``[batch_size, n_frames // patch_frames, 4]``, that of the middle of
+    each patch but the first, see :class:`rhythm.Pulse`, real and imaginary parts side by side, or None where it is
+    not asked for; ``starts_episode`` bool. The framings differ where sequences are transposed, and the hops where
+    they are stretched: frames that are farther apart are those of faster music.
 
     Args:
         pulses: where the pulse of each stretch of a recording is kept once it has been drawn, by the recording's name
             and the number of the stretch; datasets of one corpus may share it. None: items have no pulse.
+        patch_frames: frames that the model predicts at once.
 
     Raises:
         pcm_store.Lost: by an item, one of whose recordings can be read no more.

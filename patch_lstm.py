@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from config import FeaturizerConfig, ModelConfig
+from sampling import gumbel, sample
 from spectral.patches import PatchBasis, fit_patches, fit_ridge
 
 MIN_LOG_SPREAD, MAX_LOG_SPREAD = -3.0, 1.0  # of a latent, whose own spread is 1
+MAX_LOG_FACTOR = 2.0  # of the whitening's diagonal and of a component's spread
 FIRST_LOG_SPREADS = -0.4, 0.6  # of the mixture's components before training, from the first to the last
 FIRST_MEANS = 0.1  # standard deviation of the components' means before training
 CARRY_OVER_RIDGE = 3e-2  # as a share of the latents' variance
@@ -164,12 +166,13 @@ class PatchLSTM(nn.Module):
         white = F.linear((target - mean) * (-log_spread).exp(), self._whitening())
         weight = self.weight / self.weight.mean()
         # The squared distances to all components as matrix products.
-        precision = weight * (-2 * self.component_log_spread).exp()
+        component_log_spread = self._component_log_spread()
+        precision = weight * (-2 * component_log_spread).exp()
         centre = self.component_mean
         squares = white.square() @ precision.T - 2 * white @ (precision * centre).T + (precision * centre**2).sum(-1)
-        log_weight = self.component(context).log_softmax(-1) - (weight * self.component_log_spread).sum(-1)
+        log_weight = self.component(context).log_softmax(-1) - (weight * component_log_spread).sum(-1)
         nats = -torch.logsumexp(log_weight - 0.5 * squares, -1) / len(weight)
-        return nats + ((log_spread - self.log_diagonal) * weight).mean(-1)
+        return nats + ((log_spread - self._log_diagonal()) * weight).mean(-1)
 
     def sample(self, context: torch.Tensor, last: torch.Tensor, temperature: float = 1.0, generator=None):
         """The next patch.
@@ -182,15 +185,22 @@ class PatchLSTM(nn.Module):
         """
         mean, log_spread = self.distribution(context, last)
         logits = self.component(context)
-        gumbel = -torch.empty_like(logits).exponential_(generator=generator).log()
-        chosen = (logits + temperature * gumbel).argmax(-1)
+        chosen = sample(logits, gumbel(logits.shape, temperature, logits.device, generator))
         normal = torch.randn(mean.shape, generator=generator, device=mean.device)
-        white = self.component_mean[chosen] + temperature * self.component_log_spread[chosen].exp() * normal
+        white = self.component_mean[chosen] + temperature * self._component_log_spread()[chosen].exp() * normal
         residual = white @ self._colouring().T
         return (mean + log_spread.exp() * residual).clamp(self.low, self.high)
 
+    # Where recordings are silent, latents are constant: without bounds the likelihood of a spread of nothing has none.
+
+    def _component_log_spread(self) -> torch.Tensor:
+        return self.component_log_spread.clamp(-MAX_LOG_FACTOR, MAX_LOG_FACTOR)
+
+    def _log_diagonal(self) -> torch.Tensor:
+        return self.log_diagonal.clamp(-MAX_LOG_FACTOR, MAX_LOG_FACTOR)
+
     def _whitening(self) -> torch.Tensor:
-        return self.whitening.tril(-1) + torch.diag(self.log_diagonal.exp())
+        return self.whitening.tril(-1) + torch.diag(self._log_diagonal().exp())
 
     def _colouring(self) -> torch.Tensor:
         if self.colouring is not None:

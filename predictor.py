@@ -76,20 +76,21 @@ class Predictor:
     def in_voice(self, waveform: torch.Tensor) -> torch.Tensor:
         """A synthesized prompt as the corpus might sound: its room, spectral envelope and level, see :mod:`voice`.
 
-        The last :data:`MAX_PROMPT_SECONDS` are what it is measured by. A model without a codec knows the level only.
+        The last :data:`MAX_PROMPT_SECONDS` are what it is measured by. A model without codes has no typical frames, and
+        so no envelope; the original design knows the level only.
 
         Shape:
             waveform ``[n_samples]``, stereo ``[2, n_samples]``, the same
         """
         waveform, rate = self.match_level(waveform), self.config.featurizer.sample_rate
-        if not hasattr(self.model, "codec"):
-            return waveform
-        featurizer, codec = Featurizer(self.config.featurizer), copy.deepcopy(self.model.codec).cpu()
+        featurizer = Featurizer(self.config.featurizer)
         if self.decay is not None:
             heard = self._hear(waveform.unsqueeze(0))[1][0].cpu()
             seconds = fit_room(heard if heard.dim() == 1 else heard.mean(0), featurizer, self.decay)
             waveform = self.match_level(reverberate(waveform, rate, seconds))
-        heard = self._hear(waveform.unsqueeze(0))[1][0].cpu()
+        if not hasattr(self.model, "codec"):
+            return waveform
+        heard, codec = self._hear(waveform.unsqueeze(0))[1][0].cpu(), copy.deepcopy(self.model.codec).cpu()
         return self.match_level(equalize(waveform, fit_equalizer(heard, featurizer, codec.typical)))
 
     @property

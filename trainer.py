@@ -78,7 +78,7 @@ class Trainer:
 
     @torch.no_grad()
     def fit(self, progress: Callable[[float], None] = lambda share: None):
-        """Scaler, components and codebooks of the corpus; call once, before the first step.
+        """Scaler, components and codebooks or latents of the corpus; call once, before the first step.
 
         Args:
             progress: called with the share that is done.
@@ -90,6 +90,7 @@ class Trainer:
         if hasattr(self.model, "basis"):
             with use_threads(1):
                 self._fit_patches()
+            progress(1.0)
         if hasattr(self.model, "codec"):
             with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
                 self._fit(progress)
@@ -172,8 +173,8 @@ class Trainer:
         return training.batch_size * (1 if self.model.predicts_phase else training.n_frames)
 
     def train_step(self) -> dict:
-        """One step. Returns ``loss`` (nats per code, or squared error), ``losses`` of each book and of the detail,
-        ``learning_rate`` and ``gradient_norm``.
+        """One step. Returns ``loss`` (nats per code, nats per latent up to a constant, or squared error), ``losses`` of
+        each book and of the detail, ``learning_rate`` and ``gradient_norm``.
 
         While :attr:`interruptible`, the handler of a signal may raise: then the step has not been. A step without a
         usable loss is skipped: it changes neither weights nor average. Too many of them in a row, and the weights go

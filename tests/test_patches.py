@@ -1,6 +1,7 @@
 """Patches of latents: the basis, the distribution of the next patch, its rollout, a whole training."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -240,7 +241,7 @@ def test_prompts_of_several_lengths_go_on_together(patch_predictor, corpus):
     together = next(patch_predictor.stream(prompts, 40, temperature=0.0))
     for prompt, row in zip(prompts, together, strict=True):
         alone = next(patch_predictor.stream(prompt.unsqueeze(0), 40, temperature=0.0))
-        torch.testing.assert_close(row, alone[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(row, alone[0], atol=2e-3, rtol=0)  # weights of 16 bits, sums in another order
 
 
 def test_the_codec_alone_is_near_the_recording(patch_predictor, corpus):
@@ -285,6 +286,47 @@ def test_a_resumed_training_goes_on_to_the_bit(patch_trainer):
     assert [name for name in a.tensors if not torch.equal(a.tensors[name], b.tensors[name])] == []
 
 
+def test_any_sequence_may_have_patches_of_the_models_own(patch_trainer):
+    """Over 40 windows each of four sequences has, and has not; never in its first place; at a share of 0 none has."""
+    model = copy.deepcopy(patch_trainer.model).train()
+    history, conditions, changed = torch.randn(4, 8, 24), torch.zeros(4, 1, 32), []
+    for _ in range(40):
+        mixed = model._with_own(history, conditions, None)
+        assert torch.equal(mixed[:, 0], history[:, 0])
+        changed.append((mixed != history).any(-1).float().mean(1))
+    changed = torch.stack(changed)
+    assert (changed > 0).any(0).all() and (changed == 0).any(0).all()
+    assert 0.1 < changed.mean() < 0.35  # half of the sequences, half of 7/8 of their places
+    model.config = dataclasses.replace(model.config, own_history=0.0)
+    assert model._with_own(history, conditions, None) is history
+
+
+def test_the_rollouts_pulse_is_the_one_of_training(patch_predictor, monkeypatch):
+    """For a steady pulse and a prompt of 26 frames, the LSTM is given with each patch the pulse in the middle of the next
+    one: within 1e-5."""
+    model, given, turn = patch_predictor.model, [], 0.11
+    original = model.pulse.forward
+    monkeypatch.setattr(model.pulse, "forward", lambda x: given.append(x) or original(x))
+    at = lambda frame: torch.polar(torch.ones(2), frame * torch.tensor([turn, 2 * turn]))  # noqa: E731
+    with torch.inference_mode():
+        state = model.prefill(torch.randn(1, 26, 257), (at(25.0)[None], at(1.0)[None]))
+        for _ in range(3):
+            _, state = model.next_frames(state)
+    given = torch.cat([x.reshape(-1, 4) for x in given])
+    # Whole patches end with frame 25, so that they begin with frames 2, 6, ...: the second's middle is 7.5.
+    expected = torch.stack([torch.view_as_real(at(7.5 + 4 * i)).flatten() for i in range(len(given))])
+    assert len(given) == 5 + 3
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
+
+
+def test_futures_of_a_prompt_differ_and_share_its_end(patch_predictor, corpus):
+    waveform = torch.from_numpy(corpus.recordings[0].read(0, 16_000)).unsqueeze(0)
+    blocks = list(patch_predictor.stream(waveform, 40, n_futures=3))
+    out = torch.cat(blocks, -1)
+    assert out.shape[0] == 3 and torch.isfinite(out).all()
+    assert all((out[i] - out[j]).abs().max() > 0.01 for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
 def test_padding_is_not_learned_from(patch_trainer):
     """What is behind a recording's end changes neither the loss nor the reference."""
     model = copy.deepcopy(patch_trainer.model).eval()
@@ -292,12 +334,25 @@ def test_padding_is_not_learned_from(patch_trainer):
     mask = torch.ones(2, 36, dtype=torch.bool)
     mask[1, 18:] = False
     other = features.clone()
-    other[1, 20:] = 3.0
+    other[1, 18:] = 3.0
     with torch.no_grad():
         a, state, _ = model.loss(features, None, mask)
         b, again, _ = model.loss(other, None, mask)
     torch.testing.assert_close(a, b)
     torch.testing.assert_close(state["reference"], again["reference"])
+
+
+def test_silence_alone_cannot_be_learned_from(tmp_path):
+    """One line, and no traceback."""
+    import soundfile
+
+    folder = tmp_path / "silence"
+    folder.mkdir()
+    for i in range(2):
+        soundfile.write(folder / f"{i}.wav", np.zeros(80_000, np.float32), 8000)
+    words = [word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}")]
+    result = run("train.py", folder, "--metadata", tmp_path / "s.json", "--preset", "patches", "--steps", 2, *words)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
 
 
 def test_windows_are_whole_patches():
@@ -308,7 +363,7 @@ def test_windows_are_whole_patches():
 
 
 def test_train_and_predict_by_the_scripts(recordings, tmp_path):
-    """Stereo, resumed once, and a score goes on as a WAV of the asked length."""
+    """Stereo, resumed once; a score goes on as a WAV that is 2 s longer than the prompt: within a frame."""
     import soundfile
 
     from conftest import PROMPT
@@ -325,4 +380,7 @@ def test_train_and_predict_by_the_scripts(recordings, tmp_path):
     refused = run("predict.py", metadata, PROMPT, "--seconds", 2, "-o", tmp_path / "k.wav", "--top-k", 5)
     assert refused.returncode == 1 and refused.stderr.startswith("predict.py: top-k 5: "), refused.stderr
     info = soundfile.info(out)
-    assert info.channels == 2 and info.duration > 2
+    only = run("predict.py", metadata, PROMPT, "--seconds", 1, "-o", tmp_path / "s.wav")
+    assert only.returncode == 0, only.stderr
+    assert info.channels == 2
+    assert abs(info.duration - soundfile.info(tmp_path / "s.wav").duration - 1) < 128 / 8000
