@@ -302,8 +302,8 @@ def test_any_sequence_may_have_patches_of_the_models_own(patch_trainer):
 
 
 def test_the_rollouts_pulse_is_the_one_of_training(patch_predictor, monkeypatch):
-    """For a steady pulse and a prompt of 26 frames, the LSTM is given with each patch the pulse in the middle of the next
-    one: within 1e-5."""
+    """For a steady pulse and a prompt of 26 frames, the LSTM is given with each patch the pulse in the middle of the
+    next one: within 1e-5."""
     model, given, turn = patch_predictor.model, [], 0.11
     original = model.pulse.forward
     monkeypatch.setattr(model.pulse, "forward", lambda x: given.append(x) or original(x))
