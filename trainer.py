@@ -87,41 +87,35 @@ class Trainer:
             NotFinite: the recordings are beyond what float32 can square.
             featurizer.Unvaried: nothing changes in them.
         """
-        if hasattr(self.model, "basis"):
-            with use_threads(1):
-                self._fit_patches()
-            progress(1.0)
-        if hasattr(self.model, "codec"):
-            with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
-                self._fit(progress)
+        featurizer = Featurizer(self.config.featurizer)
+        with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
+            if hasattr(self.model, "codec"):
+                self._fit_codec(self._fit_chunks(featurizer, FIT_CHUNKS, FIT_FRAMES), featurizer, progress)
+            if hasattr(self.model, "basis"):
+                chunks = self._fit_chunks(featurizer, PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES)
+                self.model.cpu().fit(chunks, self.config.training.seed)
+                self.model.to(self.device)
+                self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+            if hasattr(self.model, "codec") or hasattr(self.model, "basis"):
+                self._fit_decay(featurizer)
+        progress(1.0)
 
-    def _fit_patches(self):
-        config = self.config
-        n_samples = config.featurizer.n_fft + (PATCH_FIT_FRAMES - 1) * config.featurizer.hop_length
-        pieces = spread_chunks(self.segments, PATCH_FIT_CHUNKS, n_samples, config.training.seed)
-        featurizer = Featurizer(config.featurizer)
+    def _fit_chunks(self, featurizer: Featurizer, n_chunks: int, n_frames: int) -> np.ndarray:
+        """Log-magnitude of pieces of the whole corpus ``[n_chunks, n_frames, n_bins]``."""
+        framing = self.config.featurizer
+        n_samples = framing.n_fft + (n_frames - 1) * framing.hop_length
+        pieces = spread_chunks(self.segments, n_chunks, n_samples, self.config.training.seed)
         chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
         if not np.isfinite(chunks).all():
             raise NotFinite("the log-magnitude")
-        self.model.cpu().fit(chunks, config.training.seed)
-        self.model.to(self.device)
-        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self._fit_decay(featurizer)
+        return chunks
 
-    def _fit(self, progress: Callable[[float], None]):
-        codec, config = self.model.codec, self.config
-        n_samples = config.featurizer.n_fft + (FIT_FRAMES - 1) * config.featurizer.hop_length
-        pieces = spread_chunks(self.segments, FIT_CHUNKS, n_samples, config.training.seed)
-        featurizer = Featurizer(config.featurizer)
-        chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
-        if not np.isfinite(chunks).all():
-            raise NotFinite("the log-magnitude")
-        codec.cpu()
-        rate, channels = config.featurizer.sample_rate, config.featurizer.channels
-        fit_codec(codec, chunks, rate, config.training.seed, channels, lambda share: progress(0.1 + 0.7 * share))
+    def _fit_codec(self, chunks: np.ndarray, featurizer: Featurizer, progress: Callable[[float], None]):
+        codec, framing = self.model.codec.cpu(), self.config.featurizer
+        seed = self.config.training.seed
+        fit_codec(codec, chunks, framing.sample_rate, seed, framing.channels, lambda share: progress(0.1 + 0.7 * share))
         codec.to(self.device)
         self._fit_drift(featurizer)
-        self._fit_decay(featurizer)
 
     def _fit_decay(self, featurizer: Featurizer):
         """How fast recordings die away; unknown where they are shorter than that."""
