@@ -51,7 +51,7 @@ class Metadata:
     log: str = ""
     previews: str = ""
     tensorboard: str = ""
-    scaler: str = "arrays model.codec.mean, .weight, .components in the state file"
+    scaler: str = "arrays model.codec.* of codes, model.basis.* of patches, in the state file"
     corpus: dict = field(default_factory=dict)
     sessions: list = field(default_factory=list)  # of train.py: what each ran on, and from which step on
 

@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurizer import DB, Unvaried, fit_scaler
+from featurizer import DB, check_varied, fit_scaler, mel_weight
 
 N_BROAD = 32  # principal components that stay as they are
 RISE_FLOOR_DB = -75.0  # what begins below it is not heard
-SAME_DB = 0.01  # frames that differ by less are the same
 FLOOR_DB = -100.0  # frames are clipped here before coding; below lies the noise of 16 bits
 
 
@@ -154,7 +153,7 @@ def fit_codec(
         progress: called with the share that is done.
 
     Raises:
-        Unvaried: all frames are the same.
+        featurizer.Unvaried: all frames are the same.
     """
     import sklearn.cluster  # noqa: F401 - its threads must be there to be limited
     from threadpoolctl import threadpool_limits
@@ -170,13 +169,10 @@ def _fit_codec(codec, chunks, sample_rate, seed, channels, progress):
 
     n_bins = chunks.shape[-1]
     chunks = np.maximum(chunks, FLOOR_DB / DB)
-    if np.ptp(chunks, axis=(0, 1)).max() < SAME_DB / DB:
-        raise Unvaried("all frames are the same")
+    check_varied(chunks, FLOOR_DB)
     mean, _ = fit_scaler(chunks)
-    # Bins are equally spaced in Hz, ears are not: weigh each by the density of the mel scale
-    # (HTK: mel ~ log(1 + f / 700)), or the treble's noise takes most of the codes.
-    frequency = np.tile(np.linspace(0, sample_rate / 2, n_bins // channels), channels)
-    weight = (1 / np.sqrt(1 + frequency / 700)).astype(np.float32)
+    # By ear, or the treble's noise takes most of the codes.
+    weight = mel_weight(n_bins // channels, sample_rate, channels)
     flat = ((chunks - mean) * weight).reshape(-1, n_bins)
     n_components = min(codec.components.shape[0], n_bins, len(flat))
     pca = PCA(n_components, svd_solver="covariance_eigh" if len(flat) > n_bins else "auto", random_state=seed % 2**32)

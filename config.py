@@ -94,14 +94,23 @@ class ModelConfig:
     n_latents: int = 320  # of a patch
     floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the corpus' RMS at each frequency
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
-    own_history: float = 0.5  # share of the sequences in training with patches of the model's own in their history
+    own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
+    # Quantile of each latent in the corpus; samples are limited to what lies between it and one minus it, or they
+    # burst out tens of dB above the recordings. 0: no limit.
+    range_quantile: float = 1e-3
+    # Patches at the end of a prompt, at most, whose mean is the reference of its rollout: 12 s at 22050 Hz.
+    reference_patches: int = 128
+    # On the reference in training, in deviations of the latents, so that it tells what lasts and not what follows.
+    reference_noise: float = 0.3
+    reference_dropout: float = 0.1  # share of the sequences in training without a reference
+    pulse_dropout: float = 0.1  # share of the sequences in training without a pulse
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
 
     def __post_init__(self):
         _check(self.head in ("codes", "patches", "regression"), "model.head", "'codes', 'patches' or 'regression'")
         sizes = "hidden_size", "n_layers", "n_components", "n_books", "n_heard_books", "head_size", "refiner_size"
-        for key in (*sizes, "n_context", "patch_frames", "n_latents", "n_mixture"):
+        for key in (*sizes, "n_context", "patch_frames", "n_latents", "n_mixture", "reference_patches"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         _check(self.n_heard_books <= self.n_books, "model.n_heard_books", "at most n_books")
         _check(0 <= self.input_noise <= 10, "model.input_noise", "0 to 10")
@@ -110,7 +119,10 @@ class ModelConfig:
         _check(0 <= self.code_temperature <= 2, "model.code_temperature", "0 to 2")
         _check(0 <= self.detail_temperature <= 2, "model.detail_temperature", "0 to 2")
         _check(0 <= self.drawn_history <= 1, "model.drawn_history", "0 to 1")
-        _check(0 <= self.own_history <= 1, "model.own_history", "0 to 1")
+        for key in ("own_history", "reference_dropout", "pulse_dropout"):
+            _check(0 <= getattr(self, key) <= 1, f"model.{key}", "0 to 1")
+        _check(0 <= self.range_quantile < 0.5, "model.range_quantile", "0 or more and below 0.5")
+        _check(0 <= self.reference_noise <= 10, "model.reference_noise", "0 to 10")
         _check(self.patch_frames <= MAX_PATCH_FRAMES, "model.patch_frames", f"at most {MAX_PATCH_FRAMES}")
         _check(-60 <= self.floor_db <= 20, "model.floor_db", "-60 to 20 dB")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")

@@ -22,12 +22,28 @@ import torch.nn.functional as F
 from config import FeaturizerConfig
 
 DB = 20 / math.log(10)  # dB per neper: decibels = DB * log_magnitude
+MEL_CORNER = 700.0  # Hz, up to which the HTK mel scale is nearly linear
+SAME_DB = 0.01  # frames that differ by less are the same
 # 160 dB below full scale: far below 16-bit (-98 dB) noise, so the round trip stays exact.
 MIN_LOG_MAGNITUDE = -160 / DB
 
 
 class Unvaried(ValueError):
     """Nothing can be learned from frames that are all the same."""
+
+
+def check_varied(log_magnitude: np.ndarray, floor_db: float):
+    """Raises :class:`Unvaried` where no bin changes by :data:`SAME_DB`, but for what lies below the floor (dB re full
+    scale). Shape: ``[n_chunks, n_frames, n_bins]``, nepers"""
+    if np.ptp(np.maximum(log_magnitude, floor_db / DB), axis=(0, 1)).max() < SAME_DB / DB:
+        raise Unvaried("all frames are the same")
+
+
+def mel_weight(n_channel_bins: int, sample_rate: int, channels: int) -> np.ndarray:
+    """The square root of the mel scale's density at each bin: bins are equally spaced in Hz, ears are not (HTK: mel ~
+    log(1 + f / 700 Hz)). Shape: -> float32 ``[channels * n_channel_bins]``"""
+    frequency = np.tile(np.linspace(0, sample_rate / 2, n_channel_bins), channels)
+    return (1 / np.sqrt(1 + frequency / MEL_CORNER)).astype(np.float32)
 
 
 class Featurizer:

@@ -23,12 +23,7 @@ MAX_LOG_FACTOR = 2.0  # of the whitening's diagonal and of a component's spread
 FIRST_LOG_SPREADS = -0.4, 0.6  # of the mixture's components before training, from the first to the last
 FIRST_MEANS = 0.1  # standard deviation of the components' means before training
 CARRY_OVER_RIDGE = 3e-2  # as a share of the latents' variance
-RANGE_QUANTILE = 1e-3  # of the corpus' latents: samples keep to what lies between it and one minus it
-REFERENCE_NOISE = 0.3  # deviations, on the reference in training
-REFERENCE_PATCHES = 128  # of a prompt's end, at most, whose mean is the reference of its rollout
-NO_REFERENCE = 0.1  # share of the sequences in training that go without
 N_PULSE = 4  # real and imaginary parts of the pulse at the beat and at half of it
-NO_PULSE = 0.1  # share of the sequences in training that go without
 
 
 class RolloutState(NamedTuple):
@@ -73,13 +68,12 @@ class PatchLSTM(nn.Module):
     patch by a matrix, which starts as the linear prediction of the corpus; the LSTM corrects it, and gives the spread
     of each latent. A triangular matrix, the same for all patches, makes the residual white, and the white residual
     follows a mixture of Gaussians whose weights come from the LSTM (as Tschannen et al. 2023, arXiv:2312.02116, for
-    latents of images). A single Gaussian changes by much the same amount from each patch to the next, and what it
-    makes is an even haze; recordings have patches in which nearly nothing happens, and patches in which a note begins.
+    latents of images). With a single Gaussian, all patches differ from the last by much the same amount, and a rollout
+    is a texture without onsets; in recordings some patches hardly differ from the last, and in others a note begins.
 
     A rollout reads its own samples. Against errors that add up, training puts noise on the history, whose level is told
-    (Ho et al. 2022, arXiv:2106.15282), and patches of the model's own into the history of some sequences (parallel
-    scheduled sampling, Duckworth et al. 2019, arXiv:1906.04331). A sample keeps to the range that its latents have in
-    the corpus.
+    (Ho et al. 2022, arXiv:2106.15282), and samples of the model into the history of some sequences (parallel scheduled
+    sampling, Duckworth et al. 2019, arXiv:1906.04331). Samples are limited to the range of the corpus' latents.
 
     The *reference*, the mean of what came before, tells the LSTM with every patch which instruments, which scale and
     which level it is about; a rollout keeps that of its prompt. The *pulse* tells it how dense onsets are around the
@@ -137,9 +131,10 @@ class PatchLSTM(nn.Module):
         weight = self.basis.spread.sqrt()
         self.weight.copy_(weight / weight.square().mean().sqrt())
         latents = self.basis.encode(torch.from_numpy(chunks))
-        low, high = np.quantile(latents.flatten(0, 1).numpy(), [RANGE_QUANTILE, 1 - RANGE_QUANTILE], axis=0)
-        self.low.copy_(torch.from_numpy(low))
-        self.high.copy_(torch.from_numpy(high))
+        if share := self.config.range_quantile:
+            low, high = np.quantile(latents.flatten(0, 1).numpy(), [share, 1 - share], axis=0)
+            self.low.copy_(torch.from_numpy(low))
+            self.high.copy_(torch.from_numpy(high))
         last, following = latents[:, :-1].flatten(0, 1), latents[:, 1:].flatten(0, 1)
         carry_over = fit_ridge(last.numpy(), following.numpy(), CARRY_OVER_RIDGE)
         self.carry_over.weight.copy_(torch.from_numpy(carry_over))
@@ -156,8 +151,8 @@ class PatchLSTM(nn.Module):
         return mean, self.log_spread(context).clamp(MIN_LOG_SPREAD, MAX_LOG_SPREAD)
 
     def nats(self, context: torch.Tensor, last: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihood per latent, up to a constant, if all weights are 1. They are not: the first latents,
-        which are heard most, count for more, in the choice of a component as well.
+        """Negative log-likelihood per latent, up to a constant, if all weights are 1. They are not: latents count
+        by :attr:`weight`, in the choice of a component as well.
 
         Shape:
             as :meth:`distribution`, target ``[..., n_latents]`` -> ``[...]``
@@ -191,7 +186,7 @@ class PatchLSTM(nn.Module):
         residual = white @ self._colouring().T
         return (mean + log_spread.exp() * residual).clamp(self.low, self.high)
 
-    # Where recordings are silent, latents are constant: without bounds the likelihood of a spread of nothing has none.
+    # Where recordings are silent, latents are constant, and the likelihood grows without bound as a spread goes to 0.
 
     def _component_log_spread(self) -> torch.Tensor:
         return self.component_log_spread.clamp(-MAX_LOG_FACTOR, MAX_LOG_FACTOR)
@@ -241,12 +236,12 @@ class PatchLSTM(nn.Module):
         size = self.config.patch_frames
         angle = pulse[0] * torch.polar(torch.ones_like(pulse[1].real), -0.5 * (size - 1) * pulse[1].angle())
         turn = pulse[1] ** size
-        conditions = self.reference(latents[:, -REFERENCE_PATCHES:].mean(1) * self.weight)
-        told = conditions.unsqueeze(1)
-        if self.pulse is not None:  # of the patch after each, the last one's own being the last
+        conditions = self.reference(latents[:, -self.config.reference_patches :].mean(1) * self.weight)
+        given = conditions.unsqueeze(1)
+        if self.pulse is not None:  # that of the patch which follows each
             before = torch.arange(2 - latents.shape[1], 1, device=latents.device).view(1, -1, 1)
-            told = told + self.pulse(torch.view_as_real(angle.unsqueeze(1) * turn.unsqueeze(1) ** before).flatten(-2))
-        _, hidden = self._run(latents[:, :-1], told)
+            given = given + self.pulse(torch.view_as_real(angle.unsqueeze(1) * turn.unsqueeze(1) ** before).flatten(-2))
+        _, hidden = self._run(latents[:, :-1], given)
         hidden = tuple(x.squeeze(0) for layer in hidden for x in layer)
         return RolloutState(latents[:, -2:].transpose(0, 1), hidden, conditions, angle, turn)
 
@@ -259,16 +254,16 @@ class PatchLSTM(nn.Module):
         return log_magnitude[:, n_frames % size :]
 
     def next_frames(self, state: RolloutState, temperature: float = 1.0, generator=None):
-        """Draw the next patch, and decode the one before it, which now has both neighbours.
+        """Sample the next patch, and decode the one before it, which now has both neighbours.
 
         Shape:
             -> ``(log_magnitude [B, patch_frames, n_bins], state)``
         """
         before, last = state.latents
-        told, pulse = state.conditions, state.pulse * state.turn
+        given, pulse = state.conditions, state.pulse * state.turn
         if self.pulse is not None:
-            told = told + self.pulse(torch.view_as_real(pulse).flatten(-2))
-        context, hidden = self._step(last, told, state.hidden)
+            given = given + self.pulse(torch.view_as_real(pulse).flatten(-2))
+        context, hidden = self._step(last, given, state.hidden)
         new = self.sample(context, last, temperature, generator)
         frames = self.basis.decode(torch.stack([before, last, new], 1))
         return frames, RolloutState(torch.stack([last, new]), hidden, state.conditions, pulse, state.turn)
@@ -342,7 +337,7 @@ class PatchLSTM(nn.Module):
     @torch.no_grad()
     def _with_own(self, history: torch.Tensor, conditions: torch.Tensor, state) -> torch.Tensor:
         """The history, in some of whose sequences a share of the patches, from none to all, are samples of the model
-        after true ones. Shape: ``[B, T, n_latents]`` -> the same"""
+        that follow true ones. Shape: ``[B, T, n_latents]`` -> the same"""
         rows = torch.rand(len(history), device=history.device) < self.config.own_history
         if not rows.any():
             return history
@@ -359,7 +354,7 @@ class PatchLSTM(nn.Module):
         return mixed
 
     def _conditions(self, reference, pulse, n: int) -> torch.Tensor:
-        """What the LSTM is told beside the patches.
+        """What the LSTM is given beside the patches.
 
         Shape:
             reference ``[B, n_latents]`` or None for none to ``n`` sequences, pulse ``[B, T, 4]`` or None -> ``[B, T or
@@ -369,15 +364,15 @@ class PatchLSTM(nn.Module):
             conditions = self.no_reference.expand(n, 1, -1)
         else:
             if self.training:
-                reference = reference + REFERENCE_NOISE * torch.randn_like(reference)
+                reference = reference + self.config.reference_noise * torch.randn_like(reference)
             conditions = self.reference(reference * self.weight).unsqueeze(1)
             if self.training:
-                none = torch.rand(n, 1, 1, device=reference.device) < NO_REFERENCE
+                none = torch.rand(n, 1, 1, device=reference.device) < self.config.reference_dropout
                 conditions = torch.where(none, self.no_reference, conditions)
         if self.pulse is None or pulse is None:
             return conditions
         if self.training:
-            pulse = pulse * (torch.rand(len(pulse), 1, 1, device=pulse.device) >= NO_PULSE)
+            pulse = pulse * (torch.rand(len(pulse), 1, 1, device=pulse.device) >= self.config.pulse_dropout)
         return conditions + self.pulse(pulse)
 
 

@@ -1,11 +1,10 @@
 """Patches: a few frames of log-magnitude <-> a vector of latents, by linear maps alone.
 
 A frame's magnitude is compressed, ``log(1 + |X| / e)``: logarithmic above the floor ``e``, linear below it. The floor
-lies near the corpus' own spectrum, because the magnitudes of dense music fluctuate by 5 dB from frame to frame wherever
-they are compressed logarithmically: with a floor far below, the valleys between partials fluctuate as much as the
-partials themselves, and a model spends itself on their noise. Weighted by the density of the mel scale, the compressed
-frame is projected on principal components; those of ``patch_frames`` frames, side by side, are projected once more.
-Latents have unit variance.
+lies near the corpus' own spectrum. Far below it, all magnitudes are logarithms, and those of the noise between
+partials fluctuate as much as the partials: then rollouts have fewer notes and voices (measured in bench/sound.md).
+Weighted by the density of the mel scale, the compressed frame is projected on principal components; those of
+``patch_frames`` frames, side by side, are projected once more. Latents have unit variance.
 
 The way back is a ridge regression from a patch and its two neighbours to its frames' components: a patch that is
 decoded alone does not meet its neighbours at its borders, which is heard as an onset.
@@ -18,11 +17,9 @@ import torch
 from torch import nn
 
 from config import FeaturizerConfig, ModelConfig
-from featurizer import DB, Unvaried
+from featurizer import DB, check_varied, mel_weight
 
-MEL_CORNER = 700.0  # Hz, of the HTK mel scale, mel ~ log(1 + f / 700)
 RIDGE = 1e-3  # of the decoder, as a share of the latents' variance
-SAME_DB = 0.01  # frames that differ by less are the same
 LOWEST_DB = -100.0  # of a floor, re full scale: where a corpus has nothing, its rounding errors are not worth a latent
 
 
@@ -39,9 +36,8 @@ class PatchBasis(nn.Module):
         n_bins, self.patch_frames = featurizer.n_bins, config.patch_frames
         n_components, n_latents = config.n_components, config.n_latents
         self.floor_db = config.floor_db
-        frequency = torch.linspace(0, featurizer.sample_rate / 2, featurizer.n_channel_bins)
-        weight = (1 + frequency / MEL_CORNER).rsqrt().repeat(featurizer.channels)
-        self.register_buffer("weight", weight, persistent=False)
+        weight = mel_weight(featurizer.n_channel_bins, featurizer.sample_rate, featurizer.channels)
+        self.register_buffer("weight", torch.from_numpy(weight), persistent=False)
         self.register_buffer("log_floor", torch.zeros(n_bins))  # nepers, as log-magnitudes
         self.register_buffer("mean", torch.zeros(n_bins))
         self.register_buffer("components", torch.zeros(n_components, n_bins))
@@ -110,24 +106,21 @@ def fit_patches(basis: PatchBasis, chunks: np.ndarray, seed: int):
             patches long.
 
     Raises:
-        Unvaried: all frames are the same.
+        featurizer.Unvaried: all frames are the same.
         ValueError: chunks shorter than three patches.
     """
-    from sklearn.decomposition import PCA
-
     n_chunks, n_frames, _ = chunks.shape
     if n_frames < 3 * basis.patch_frames:
         raise ValueError(f"chunks of {n_frames} frames; three patches of {basis.patch_frames} are needed")
-    if np.ptp(chunks, axis=(0, 1)).max() < SAME_DB / DB:
-        raise Unvaried("all frames are the same")
+    check_varied(chunks, LOWEST_DB)
     rms_db = 10 * np.log10(np.exp(2 * chunks.astype(np.float64)).mean((0, 1)))
     basis.log_floor.copy_(torch.from_numpy(np.maximum(rms_db + basis.floor_db, LOWEST_DB) / DB))
     compressed = (basis.compress(torch.from_numpy(chunks)) * basis.weight).numpy()
-    mean, components = principal(PCA, compressed.reshape(-1, compressed.shape[-1]), len(basis.components), seed)
+    mean, components = principal(compressed.reshape(-1, compressed.shape[-1]), len(basis.components), seed)
     frames = (compressed - mean) @ components.T
     n_patches = n_frames // basis.patch_frames
     patches = frames[:, : n_patches * basis.patch_frames].reshape(n_chunks * n_patches, -1)
-    patch_mean, directions = principal(PCA, patches, len(basis.analysis), seed)
+    patch_mean, directions = principal(patches, len(basis.analysis), seed)
     latents = (patches - patch_mean) @ directions.T
     # Directions in which nothing happens (a tiny corpus, silence) have no latent.
     spread = np.maximum(latents.std(0), 1e-4)
@@ -149,12 +142,14 @@ def fit_ridge(inputs: np.ndarray, targets: np.ndarray, share: float) -> np.ndarr
     return Ridge(alpha=share * len(inputs), fit_intercept=False, solver="cholesky").fit(inputs, targets).coef_
 
 
-def principal(PCA, rows: np.ndarray, n_wanted: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def principal(rows: np.ndarray, n_wanted: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean, and the first principal directions; zeros where there are fewer of them than wanted.
 
     Shape:
         rows ``[n_rows, n_columns]`` -> ``[n_columns]``, ``[n_wanted, n_columns]``
     """
+    from sklearn.decomposition import PCA
+
     n = min(n_wanted, *rows.shape)
     solver = "covariance_eigh" if len(rows) > rows.shape[1] else "auto"
     with np.errstate(invalid="ignore"):  # it divides by the variance, which a steady sound has none of

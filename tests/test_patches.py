@@ -13,6 +13,7 @@ from checkpoint import State
 from conftest import TINY, run
 from device import rollout_linear
 from featurizer import Unvaried
+from model_definition import build_model
 from predictor import Predictor
 from rollout import plain_linear
 from spectral.patches import LOWEST_DB, PatchBasis, fit_patches
@@ -172,6 +173,14 @@ def test_samples_keep_to_the_range_of_the_corpus(patch_predictor):
         samples = model.sample(50 * torch.randn(500, 32), 50 * torch.randn(500, 24))
     assert ((samples >= model.low) & (samples <= model.high)).all()
     assert (samples == model.high).any() and (model.high > 1).all() and (model.high < 20).all()
+
+
+def test_the_range_can_be_left_out(frames):
+    """With model.range_quantile 0 there is none."""
+    config = patches_config(model__range_quantile=0.0)
+    model = build_model(config.featurizer, config.model)
+    model.fit(frames, 0)
+    assert torch.isinf(model.low).all() and torch.isinf(model.high).all()
 
 
 # -- rollout ---------------------------------------------------------------------------------------
@@ -342,17 +351,19 @@ def test_padding_is_not_learned_from(patch_trainer):
     torch.testing.assert_close(state["reference"], again["reference"])
 
 
-def test_silence_alone_cannot_be_learned_from(tmp_path):
-    """One line, and no traceback."""
+def test_a_steady_tone_cannot_be_learned_from(tmp_path):
+    """Of 1000 Hz, whose period divides the hop, so that all frames are the same: one line, and no traceback."""
     import soundfile
 
-    folder = tmp_path / "silence"
+    folder = tmp_path / "tone"
     folder.mkdir()
     for i in range(2):
-        soundfile.write(folder / f"{i}.wav", np.zeros(80_000, np.float32), 8000)
+        tone = 0.3 * np.sin(2 * np.pi * 1000 / 8000 * np.arange(80_000))
+        soundfile.write(folder / f"{i}.wav", tone.astype(np.float32), 8000, subtype="FLOAT")
     words = [word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}")]
     result = run("train.py", folder, "--metadata", tmp_path / "s.json", "--preset", "patches", "--steps", 2, *words)
-    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert result.returncode == 1 and "nothing changes in them" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_windows_are_whole_patches():
