@@ -95,6 +95,7 @@ class ModelConfig:
     floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the corpus' RMS at each frequency
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
     own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
+    texture: float = 1.0  # strength of the fluctuation that decoded frames are given below the floor; 0: none
     # Quantile of each latent in the corpus; samples are limited to what lies between it and one minus it, or they
     # burst out tens of dB above the recordings. 0: no limit.
     range_quantile: float = 1e-3
@@ -123,6 +124,7 @@ class ModelConfig:
             _check(0 <= getattr(self, key) <= 1, f"model.{key}", "0 to 1")
         _check(0 <= self.range_quantile < 0.5, "model.range_quantile", "0 or more and below 0.5")
         _check(0 <= self.reference_noise <= 10, "model.reference_noise", "0 to 10")
+        _check(0 <= self.texture <= 2, "model.texture", "0 to 2")
         _check(self.patch_frames <= MAX_PATCH_FRAMES, "model.patch_frames", f"at most {MAX_PATCH_FRAMES}")
         _check(-60 <= self.floor_db <= 20, "model.floor_db", "-60 to 20 dB")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")

@@ -254,7 +254,7 @@ class PatchLSTM(nn.Module):
         return log_magnitude[:, n_frames % size :]
 
     def next_frames(self, state: RolloutState, temperature: float = 1.0, generator=None):
-        """Sample the next patch, and decode the one before it, which now has both neighbours.
+        """Sample the next patch, and decode the one before it, which now has both neighbours, with its texture.
 
         Shape:
             -> ``(log_magnitude [B, patch_frames, n_bins], state)``
@@ -266,6 +266,7 @@ class PatchLSTM(nn.Module):
         context, hidden = self._step(last, given, state.hidden)
         new = self.sample(context, last, temperature, generator)
         frames = self.basis.decode(torch.stack([before, last, new], 1))
+        frames = self.basis.textured(frames, self.config.texture * temperature, generator)
         return frames, RolloutState(torch.stack([last, new]), hidden, state.conditions, pulse, state.turn)
 
     def _step(self, latents: torch.Tensor, conditions: torch.Tensor, state: tuple) -> tuple[torch.Tensor, tuple]:

@@ -203,7 +203,8 @@ class Predictor:
         true = Featurizer(framing, self.device).log_magnitude(follows)
         frames = iter(true.unbind(1))
         if codec and hasattr(self.model, "basis"):
-            frames = iter(self.model.basis.remake(true).unbind(1))
+            basis, rng = self.model.basis, torch.Generator(self.device).manual_seed(seed)
+            frames = iter(basis.textured(basis.remake(true), self.config.model.texture, rng).unbind(1))
         elif codec:
             frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
         if progress:

@@ -352,7 +352,7 @@ class Session:
         """State, and where the time allows it calibration, held-out loss and preview. What cannot be written costs this
         save, not the run."""
         left_out_before, self.left_out = self.left_out, []
-        if limit := self.limit("calibrating", final):
+        if self.trainer.calibrates and (limit := self.limit("calibrating", final)):
             with self.beside("calibrating", limit) as watch:
                 self.trainer.calibrate(watch)
         slim = final and self.arguments.slim and self.finished()

@@ -322,6 +322,11 @@ class Trainer:
         finally:
             self.model.load_state_dict(own, strict=False)
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether the model has anything that is calibrated."""
+        return hasattr(self.model, "codec")
+
     @torch.no_grad()
     def calibrate(self, watch: Callable[[float], None] = lambda share: None):
         """Measure on the training recordings by how much the decoder is too soft and rollouts too calm, and make up for
@@ -330,7 +335,7 @@ class Trainer:
         Args:
             watch: called with the share that is done, with each frame. Where it raises, everything stays as it was.
         """
-        if hasattr(self.model, "codec"):
+        if self.calibrates:
             with self._averaged() as model:
                 predictor = Predictor(model, self.config, self.level, self.step)
                 calibrate(predictor, self._pieces, self.config.training.seed, watch)

@@ -7,17 +7,20 @@ Weighted by the density of the mel scale, the compressed frame is projected on p
 ``patch_frames`` frames, side by side, are projected once more. Latents have unit variance.
 
 The way back is a ridge regression from a patch and its two neighbours to its frames' components: a patch that is
-decoded alone does not meet its neighbours at its borders, which is heard as an onset.
+decoded alone does not meet its neighbours at its borders, which is heard as an onset. What latents do not tell is how
+magnitudes below the floor fluctuate; that is drawn as noise has it.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import torch
 from torch import nn
 
 from config import FeaturizerConfig, ModelConfig
-from featurizer import DB, check_varied, mel_weight
+from featurizer import DB, Featurizer, check_varied, mel_weight
 
 RIDGE = 1e-3  # of the decoder, as a share of the latents' variance
 LOWEST_DB = -100.0  # of a floor, re full scale: where a corpus has nothing, its rounding errors are not worth a latent
@@ -35,7 +38,7 @@ class PatchBasis(nn.Module):
         super().__init__()
         n_bins, self.patch_frames = featurizer.n_bins, config.patch_frames
         n_components, n_latents = config.n_components, config.n_latents
-        self.floor_db = config.floor_db
+        self.floor_db, self.framing = config.floor_db, featurizer
         weight = mel_weight(featurizer.n_channel_bins, featurizer.sample_rate, featurizer.channels)
         self.register_buffer("weight", torch.from_numpy(weight), persistent=False)
         self.register_buffer("log_floor", torch.zeros(n_bins))  # nepers, as log-magnitudes
@@ -78,6 +81,29 @@ class PatchBasis(nn.Module):
         patches = neighbourhoods(latents) @ self.synthesis.T + self.patch_mean
         frames = patches.unflatten(-1, (self.patch_frames, -1)).flatten(-3, -2)
         return self.expand((frames @ self.components + self.mean) / self.weight)
+
+    def textured(self, log_magnitude: torch.Tensor, strength: float, generator=None) -> torch.Tensor:
+        """Decoded frames with the fluctuation of noise where the compression is linear: bins count by how little of a
+        change in their logarithm it keeps, by 0.5 at the floor. The mean of the logarithm stays. Channels fluctuate
+        together, so that what is in the middle stays there.
+
+        Args:
+            strength: 0 for none; 1 makes of a smooth frame what the spectrum of coloured Gaussian noise is.
+
+        Shape:
+            ``[B, n_frames, n_bins]`` -> the same
+        """
+        if not strength:
+            return log_magnitude
+        config, device = dataclasses.replace(self.framing, channels=1), log_magnitude.device
+        n_samples = config.n_fft + (log_magnitude.shape[1] - 1) * config.hop_length
+        featurizer = Featurizer(config, device)
+        noise = torch.randn(len(log_magnitude), n_samples, generator=generator, device=device)
+        # The expected logarithm of a Rayleigh magnitude whose mean square is 1 is minus half of Euler's constant.
+        power = (featurizer.window.square().sum() * featurizer.gain**2).log()
+        fluctuation = featurizer.log_magnitude(noise) - 0.5 * (power - np.euler_gamma)
+        fluctuation = fluctuation.repeat(1, 1, self.framing.channels)
+        return log_magnitude + strength * (self.log_floor - log_magnitude).sigmoid() * fluctuation
 
     def remake(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Frames by way of their latents. The last frame is repeated to fill its patch, and the first and the last

@@ -116,6 +116,23 @@ def test_a_basis_is_fitted_to_frames_that_differ(frames):
         fitted(frames[:, :11])
 
 
+def test_texture_is_the_fluctuation_of_noise(frames):
+    """A smooth frame 40 dB below the floor becomes the spectrum of noise: its mean in dB stays within 0.1, the
+    deviation is that of a Rayleigh variable's logarithm, 5.57 dB, within 0.1 dB. At 40 dB above the floor it stays within
+    0.6 dB, at strength 0 to the bit, and both channels fluctuate together."""
+    basis, db = fitted(frames, featurizer__channels=1), 20 / math.log(10)
+    rng = torch.Generator().manual_seed(0)
+    soft = (basis.log_floor - 40 / db).expand(20, 200, -1)
+    change = db * (basis.textured(soft, 1.0, rng) - soft)[..., 2:-2]
+    assert abs(change.mean()) < 0.1 and abs(change.std() - 5.57) < 0.1
+    loud = (basis.log_floor + 40 / db).expand(2, 50, -1)
+    assert (db * (basis.textured(loud, 1.0, rng) - loud)).abs().max() < 0.6
+    assert basis.textured(soft, 0.0, rng) is soft
+    stereo = patches_config(featurizer__channels=2)
+    both = PatchBasis(stereo.featurizer, stereo.model).textured(torch.zeros(1, 4, 514), 1.0, rng)
+    torch.testing.assert_close(both[..., :257], both[..., 257:])
+
+
 # -- one patch -----------------------------------------------------------------------------------
 
 
@@ -218,6 +235,7 @@ def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames,
         return target
 
     monkeypatch.setattr(type(model), "sample", held)
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, texture=0.0))
     first, state = model.next_frames(state)
     torch.testing.assert_close(first, model.basis.decode(latents[:, n - 2 : n + 1]))
     for _ in range(4):
