@@ -118,8 +118,8 @@ def test_a_basis_is_fitted_to_frames_that_differ(frames):
 
 def test_texture_is_the_fluctuation_of_noise(frames):
     """A smooth frame 40 dB below the floor becomes the spectrum of noise: its mean in dB stays within 0.1, the
-    deviation is that of a Rayleigh variable's logarithm, 5.57 dB, within 0.1 dB. At 40 dB above the floor it stays within
-    0.6 dB, at strength 0 to the bit, and both channels fluctuate together."""
+    deviation is that of a Rayleigh variable's logarithm, 5.57 dB, within 0.1 dB. At 40 dB above the floor it stays
+    within 0.6 dB, at strength 0 to the bit, and both channels fluctuate together."""
     basis, db = fitted(frames, featurizer__channels=1), 20 / math.log(10)
     rng = torch.Generator().manual_seed(0)
     soft = (basis.log_floor - 40 / db).expand(20, 200, -1)
