@@ -95,7 +95,8 @@ class ModelConfig:
     floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the corpus' RMS at each frequency
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
     own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
-    texture: float = 1.0  # strength of the fluctuation that decoded frames are given below the floor; 0: none
+    # Strength of the fluctuation that decoded frames are given below the floor, where they are too smooth; 0: none.
+    texture: float = 1.0
     # Quantile of each latent in the corpus; samples are limited to what lies between it and one minus it, or they
     # burst out tens of dB above the recordings. 0: no limit.
     range_quantile: float = 1e-3

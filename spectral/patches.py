@@ -7,20 +7,20 @@ Weighted by the density of the mel scale, the compressed frame is projected on p
 ``patch_frames`` frames, side by side, are projected once more. Latents have unit variance.
 
 The way back is a ridge regression from a patch and its two neighbours to its frames' components: a patch that is
-decoded alone does not meet its neighbours at its borders, which is heard as an onset. What latents do not tell is how
-magnitudes below the floor fluctuate; that is drawn as noise has it.
+decoded alone does not meet its neighbours at its borders, which is heard as an onset. Latents do not
+tell how magnitudes below the floor fluctuate from frame to frame; that is sampled as noise.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 
 import numpy as np
 import torch
 from torch import nn
 
 from config import FeaturizerConfig, ModelConfig
-from featurizer import DB, Featurizer, check_varied, mel_weight
+from featurizer import DB, check_varied, mel_weight
 
 RIDGE = 1e-3  # of the decoder, as a share of the latents' variance
 LOWEST_DB = -100.0  # of a floor, re full scale: where a corpus has nothing, its rounding errors are not worth a latent
@@ -41,6 +41,11 @@ class PatchBasis(nn.Module):
         self.floor_db, self.framing = config.floor_db, featurizer
         weight = mel_weight(featurizer.n_channel_bins, featurizer.sample_rate, featurizer.channels)
         self.register_buffer("weight", torch.from_numpy(weight), persistent=False)
+        # Through it, Gaussian noise of unit variance has a log-magnitude whose mean is 0: the logarithm of a Rayleigh
+        # variable whose mean square is 1 has a mean of minus half of Euler's constant.
+        window = torch.hann_window(featurizer.n_fft)
+        noise_window = math.exp(0.5 * np.euler_gamma) * window / window.norm()
+        self.register_buffer("noise_window", noise_window, persistent=False)
         self.register_buffer("log_floor", torch.zeros(n_bins))  # nepers, as log-magnitudes
         self.register_buffer("mean", torch.zeros(n_bins))
         self.register_buffer("components", torch.zeros(n_components, n_bins))
@@ -83,26 +88,26 @@ class PatchBasis(nn.Module):
         return self.expand((frames @ self.components + self.mean) / self.weight)
 
     def textured(self, log_magnitude: torch.Tensor, strength: float, generator=None) -> torch.Tensor:
-        """Decoded frames with the fluctuation of noise where the compression is linear: bins count by how little of a
-        change in their logarithm it keeps, by 0.5 at the floor. The mean of the logarithm stays. Channels fluctuate
-        together, so that what is in the middle stays there.
+        """Decoded frames with what the latents do not tell of them: the fluctuation of noise, added to the
+        log-magnitude with the weight ``1 / (1 + |X| / e)``, one minus the slope of the compression: one far below the
+        floor, one half at it, none far above. The mean of the log-magnitude stays. Both channels are given the same
+        fluctuation, so that what is in the middle of the stereo image stays there.
 
         Args:
-            strength: 0 for none; 1 makes of a smooth frame what the spectrum of coloured Gaussian noise is.
+            strength: a factor of it. At 0 frames stay as they are; at 1, far below the floor, those of a smooth
+                spectrum become those of Gaussian noise of that spectrum.
 
         Shape:
-            ``[B, n_frames, n_bins]`` -> the same
+            log_magnitude ``[B, n_frames, n_bins]`` in nepers -> the same
         """
         if not strength:
             return log_magnitude
-        config, device = dataclasses.replace(self.framing, channels=1), log_magnitude.device
-        n_samples = config.n_fft + (log_magnitude.shape[1] - 1) * config.hop_length
-        featurizer = Featurizer(config, device)
-        noise = torch.randn(len(log_magnitude), n_samples, generator=generator, device=device)
-        # The expected logarithm of a Rayleigh magnitude whose mean square is 1 is minus half of Euler's constant.
-        power = (featurizer.window.square().sum() * featurizer.gain**2).log()
-        fluctuation = featurizer.log_magnitude(noise) - 0.5 * (power - np.euler_gamma)
-        fluctuation = fluctuation.repeat(1, 1, self.framing.channels)
+        n_fft, hop = self.framing.n_fft, self.framing.hop_length
+        n_samples = n_fft + (log_magnitude.shape[1] - 1) * hop
+        noise = torch.randn(len(log_magnitude), n_samples, generator=generator, device=log_magnitude.device)
+        # Frames that overlap fluctuate together, as those of recordings do: white fluctuation is worse.
+        spectrum = torch.fft.rfft(noise.unfold(-1, n_fft, hop) * self.noise_window)
+        fluctuation = spectrum.abs().clamp(min=1e-6).log().repeat(1, 1, self.framing.channels)
         return log_magnitude + strength * (self.log_floor - log_magnitude).sigmoid() * fluctuation
 
     def remake(self, log_magnitude: torch.Tensor) -> torch.Tensor:

@@ -133,6 +133,26 @@ def test_texture_is_the_fluctuation_of_noise(frames):
     torch.testing.assert_close(both[..., :257], both[..., 257:])
 
 
+@torch.inference_mode()
+def test_rollouts_and_the_codec_alone_have_texture(patch_predictor, corpus, frames, monkeypatch):
+    """With one seed, the first frames differ by it where they are below the floor, and at temperature 0 not at all."""
+    model, config, first = patch_predictor.model, patch_predictor.model.config, {}
+    state = model.prefill(torch.from_numpy(frames[:2]))
+    waveform, sounds = torch.from_numpy(corpus.recordings[0].read(0, 16_000)).unsqueeze(0), {}
+    for texture in (0.0, 1.0):
+        changed = dataclasses.replace(config, texture=texture)
+        monkeypatch.setattr(model, "config", changed)
+        for temperature in (0.0, 1.0):
+            rng = torch.Generator().manual_seed(0)
+            first[texture, temperature] = model.next_frames(state, temperature, rng)[0]
+        whole = dataclasses.replace(patch_predictor.config, model=changed)
+        sounds[texture] = dataclasses.replace(patch_predictor, config=whole).reconstruct(waveform, 4000)
+    assert torch.equal(first[0.0, 0.0], first[1.0, 0.0])
+    change = (first[1.0, 1.0] - first[0.0, 1.0])[first[0.0, 1.0] < model.basis.log_floor]
+    assert 0.3 < change.std() < 0.7  # nepers; a Rayleigh variable's logarithm has 0.64, at the floor half of it
+    assert (sounds[1.0] - sounds[0.0])[:, 4000:].abs().max() > 1e-3
+
+
 # -- one patch -----------------------------------------------------------------------------------
 
 
