@@ -37,8 +37,8 @@ _DIGEST = regex.compile(rb'"sha256":"([0-9a-f]{64})"')
 class Metadata:
     """What a run is and where its files are.
 
-    ``recordings``, ``store``, ``state``, ``log``, ``previews`` and ``tensorboard`` are relative to the
-    folder of ``path``.
+    ``recordings``, ``origin``, ``store``, ``state``, ``log``, ``previews`` and ``tensorboard`` are relative
+    to the folder of ``path``.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class Metadata:
     preset: str = "small"
     recordings: str = ""
     include: str = ""
+    origin: str = ""  # metadata of the run whose weights it began with; none: it began from scratch
     store: str = ""
     state: str = ""
     log: str = ""

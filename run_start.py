@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import torch
 
 from checkpoint import Metadata, State, load_run, new_metadata, read_metadata
 from config import PRESETS, RunConfig, override
 from errors import UserError
+from model_definition import build_model
 from trainer import Trainer
 
 
@@ -22,19 +26,37 @@ def begin_or_resume(arguments) -> tuple[Metadata, State | None]:
     path = arguments.metadata
     if path.exists() and not arguments.force:
         return resume(arguments)
-    preset = arguments.preset or "small"
     orphan = path.parent / path.stem / "state.safetensors"
     if orphan.exists() and not arguments.force:
         raise UserError(f"{orphan}: a state without its metadata; restore {path}, or start anew with --force")
-    where = os.path.relpath(arguments.recordings.resolve(), path.parent.resolve())
-    config = wanted_config(arguments, preset)
-    return new_metadata(path, config, preset=preset, recordings=where, include=arguments.include), None
+    if arguments.origin:
+        if arguments.origin.resolve() == path.resolve():
+            raise UserError(f"{path}: cannot begin --from itself; choose another --metadata")
+        before, state = load_run(arguments.origin)
+        preset, config, origin = before.preset, changed(before.config, arguments), relative(arguments.origin, path)
+        if config.featurizer != before.config.featurizer:
+            raise UserError(f"{arguments.origin}: has other frames; leave out --set featurizer.*")
+        if other := other_shape(config, state):
+            raise UserError(
+                f"{arguments.origin}: of another shape ({other}); leave out the --set model.* that changes it"
+            )
+    else:
+        preset, origin = arguments.preset or "small", ""
+        config = changed(PRESETS[preset], arguments)
+    where = relative(arguments.recordings, path)
+    fields = {"preset": preset, "recordings": where, "include": arguments.include, "origin": origin}
+    return new_metadata(path, config, **fields), None
 
 
-def wanted_config(arguments, preset: str) -> RunConfig:
-    """The preset with what the command line changes in it."""
+def relative(place: Path, metadata_path: Path) -> str:
+    """``place`` as the metadata have it, relative to their folder."""
+    return os.path.relpath(place.resolve(), metadata_path.parent.resolve())
+
+
+def changed(config: RunConfig, arguments) -> RunConfig:
+    """``config`` with what the command line changes in it."""
     seed = [] if arguments.seed is None else [f"training.seed={arguments.seed}"]
-    return override(PRESETS[preset], [*arguments.overrides, *seed])
+    return override(config, [*arguments.overrides, *seed])
 
 
 def resume(arguments) -> tuple[Metadata, State | None]:
@@ -44,9 +66,11 @@ def resume(arguments) -> tuple[Metadata, State | None]:
     wanted = arguments.preset or metadata.preset
     config = metadata.config
     if arguments.overrides or arguments.seed is not None or wanted != metadata.preset:
-        config = wanted_config(arguments, wanted)
+        config = changed(metadata.config if metadata.origin else PRESETS[wanted], arguments)
+    same_origin = arguments.origin is None or relative(arguments.origin, path) == metadata.origin
     same_folder = metadata.resolve("recordings").resolve() == arguments.recordings.resolve()
-    if config != metadata.config or not same_folder or arguments.include != metadata.include:
+    same_recordings = same_folder and arguments.include == metadata.include
+    if config != metadata.config or not same_recordings or not same_origin:
         raise UserError(f"{path}: holds a run with other recordings or settings; choose another name, or --force")
     if not metadata.resolve("state").exists():  # stopped before its first save
         return metadata, None
@@ -54,3 +78,12 @@ def resume(arguments) -> tuple[Metadata, State | None]:
     if not Trainer.can_resume(state):
         raise UserError(f"{path}: finished with --slim, it cannot go on; choose another name, or --force")
     return metadata, state
+
+
+def other_shape(config: RunConfig, state: State) -> str:
+    """The first array that a state and a model of this configuration do not share in one shape; or nothing."""
+    learned = {**state.group("model"), **state.group("average")}
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config.featurizer, config.model).state_dict()
+    shapes = [{name: t.shape for name, t in tensors.items()} for tensors in (model, learned)]
+    return min((name for name, _ in shapes[0].items() ^ shapes[1].items()), default="")

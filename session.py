@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import signal
 import sys
@@ -16,6 +17,7 @@ import provenance
 from checkpoint import (
     NotFinite,
     check_finite,
+    load_run,
     previous_state,
     save_state,
     why_not_written,
@@ -106,8 +108,12 @@ class Session:
         with self.progress.task("making the model"):
             self.trainer = Trainer(config, training, corpus.level, self.device)
         if state is None:
-            with self.progress.task("scaler and codebooks") as task:
-                self.fit(lambda share: setattr(task, "fraction", share))
+            what, method = "scaler and codebooks", self.trainer.fit
+            if metadata.origin:
+                before, learned = load_run(metadata.resolve("origin"))
+                what, method = f"weights of {before.path}", functools.partial(self.trainer.start_from, learned)
+            with self.progress.task(what) as task:
+                self.fit(method, lambda share: setattr(task, "fraction", share))
             self.progress.close()
             summary = {k: v for k, v in corpus.report().items() if not isinstance(v, list)}
             summary["n_held_out"] = len(self.held_out)
@@ -118,7 +124,7 @@ class Session:
                 events = metadata.resolve("tensorboard").glob("events.*")
                 for old in (path, previous_state(path), metadata.resolve("log"), *pictures, *events):
                     old.unlink(missing_ok=True)
-            say(f"scaler and codebooks: {time.monotonic() - start:.1f} s")
+            say(f"{what}: {time.monotonic() - start:.1f} s")
         else:
             self.trainer.load_state(state)
             self.stays = f"the state of step {self.trainer.step} stays"
@@ -133,18 +139,18 @@ class Session:
         with self.progress.task("opening the log"):
             self.log = RunLog(self.metadata, say)
 
-    def fit(self, progress):
-        """As :meth:`trainer.Trainer.fit`, without what can be read no more."""
+    def fit(self, method, progress):
+        """``method(progress)`` of the trainer, without what can be read no more."""
         while self.trainer.segments:
             with self.losing():
-                return self.fit_once(progress)
+                return self.fit_once(method, progress)
         raise UserError(self.nothing_left())
 
-    def fit_once(self, progress):
-        """As :meth:`trainer.Trainer.fit`; recordings that nothing can be learned from become a line."""
+    def fit_once(self, method, progress):
+        """The same; recordings that nothing can be learned from become a line."""
         recordings = self.arguments.recordings
         try:
-            self.trainer.fit(progress)
+            method(progress)
             check_finite(self.trainer.state().tensors, {})
         except NotFinite as error:
             mend = "leave out those whose samples are far beyond 1"
@@ -349,8 +355,7 @@ class Session:
         return limit
 
     def save(self, final: bool):
-        """State, and where the time allows it calibration, held-out loss and preview. What cannot be written costs this
-        save, not the run."""
+        """State; in time that is left calibration, held-out loss, preview. A write that fails costs this save alone."""
         left_out_before, self.left_out = self.left_out, []
         if self.trainer.calibrates and (limit := self.limit("calibrating", final)):
             with self.beside("calibrating", limit) as watch:

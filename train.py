@@ -36,6 +36,13 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         dest="overrides",
         help="one hyperparameter, e.g. model.hidden_size=256",
     )
+    parser.add_argument(
+        "--from",
+        type=Path,
+        metavar="FILE",
+        dest="origin",
+        help="start with what another run (its NAME.json) has learned, and with its settings",
+    )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="of the run as a whole, in steps (default: 20)")
     budget.add_argument("--steps", type=int, help="length of the run as a whole in steps")
@@ -65,6 +72,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         parser.error(f"--save-every must be above 0, not {arguments.save_every}")
     if arguments.seed is not None and not 0 <= arguments.seed < 2**63:
         parser.error("--seed must be 0 or more, below 2^63")
+    if arguments.origin and arguments.preset:
+        parser.error("--from brings its own settings: leave out --preset")
     if arguments.threads < 0:
         parser.error("--threads must be 0 or more")
     return arguments

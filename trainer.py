@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-import drift
+import fitting
 from calibration import calibrate
-from checkpoint import NotFinite, State
+from checkpoint import State
 from codec import fit_codec
 from config import RunConfig, to_dict
 from dataset import AudioDataset, Segment, spread_chunks, without
@@ -22,14 +22,10 @@ from featurizer import Featurizer
 from model_definition import build_model
 from pcm_store import Recording
 from predictor import Predictor
-from voice import decay_slopes, fastest
 
 FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
 FIT_FRAMES = 64  # frames in each
 PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES = 400, 128  # the same of a model of patches
-DECAY_PIECES, DECAY_SECONDS = 60, 10.0  # pieces that tell the corpus' room, and their length
-DRIFT_PIECES, DRIFT_PROMPT = 96, 3.0  # pieces, and seconds of each that count as its prompt
-QUIET = 0.03  # of the corpus' level: pieces below say nothing
 
 
 class Diverged(Exception):
@@ -87,69 +83,45 @@ class Trainer:
             NotFinite: the recordings are beyond what float32 can square.
             featurizer.Unvaried: nothing changes in them.
         """
-        featurizer = Featurizer(self.config.featurizer)
+        featurizer, seed = Featurizer(self.config.featurizer), self.config.training.seed
         with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
             if hasattr(self.model, "codec"):
-                self._fit_codec(self._fit_chunks(featurizer, FIT_CHUNKS, FIT_FRAMES), featurizer, progress)
+                chunks = fitting.chunks(self.segments, featurizer, FIT_CHUNKS, FIT_FRAMES, seed)
+                self._fit_codec(chunks, featurizer, progress)
             if hasattr(self.model, "basis"):
-                chunks = self._fit_chunks(featurizer, PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES)
-                self.model.cpu().fit(chunks, self.config.training.seed)
+                chunks = fitting.chunks(self.segments, featurizer, PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES, seed)
+                self.model.cpu().fit(chunks, seed)
                 self.model.to(self.device)
-                self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-            if hasattr(self.model, "codec") or hasattr(self.model, "basis"):
-                self._fit_decay(featurizer)
+        self._measure(featurizer)
         progress(1.0)
 
-    def _fit_chunks(self, featurizer: Featurizer, n_chunks: int, n_frames: int) -> np.ndarray:
-        """Log-magnitude of pieces of the whole corpus ``[n_chunks, n_frames, n_bins]``."""
-        framing = self.config.featurizer
-        n_samples = framing.n_fft + (n_frames - 1) * framing.hop_length
-        pieces = spread_chunks(self.segments, n_chunks, n_samples, self.config.training.seed)
-        chunks = np.stack([featurizer.log_magnitude(torch.from_numpy(piece)).numpy() for piece in pieces])
-        if not np.isfinite(chunks).all():
-            raise NotFinite("the log-magnitude")
-        return chunks
+    @torch.no_grad()
+    def start_from(self, state: State, progress: Callable[[float], None] = lambda share: None):
+        """Begin with the averaged weights, the scaler and the codebooks or latents of a run of the same model, in the
+        place of :meth:`fit`; the level and the decay of the recordings, and how far they drift, are their own.
+
+        Args:
+            state: whole or slim, of the same shapes, see :func:`run_start.other_shape`.
+            progress: as of :meth:`fit`.
+        """
+        self.model.load_state_dict({**state.group("model"), **state.group("average")})
+        self._measure(Featurizer(self.config.featurizer))
+        progress(1.0)
+
+    def _measure(self, featurizer: Featurizer):
+        """What the recordings alone decide: their decay, how far they drift. The average begins with the weights."""
+        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        with use_threads(1):
+            if hasattr(self.model, "codec"):
+                fitting.measure_drift(self.model, self._pieces, featurizer, self.level)
+            if hasattr(self.model, "codec") or hasattr(self.model, "basis"):
+                self.decay = fitting.decay(self._pieces, featurizer)
 
     def _fit_codec(self, chunks: np.ndarray, featurizer: Featurizer, progress: Callable[[float], None]):
         codec, framing = self.model.codec.cpu(), self.config.featurizer
         seed = self.config.training.seed
         fit_codec(codec, chunks, framing.sample_rate, seed, framing.channels, lambda share: progress(0.1 + 0.7 * share))
         codec.to(self.device)
-        self._fit_drift(featurizer)
-
-    def _fit_decay(self, featurizer: Featurizer):
-        """How fast recordings die away; unknown where they are shorter than that."""
-        pieces = self._pieces(DECAY_PIECES, round(DECAY_SECONDS * self.config.featurizer.sample_rate))
-        if pieces is not None:
-            mono = pieces.cpu() if pieces.dim() == 2 else pieces.cpu().mean(1)
-            self.decay = fastest(np.concatenate([decay_slopes(piece, featurizer) for piece in mono]))
-
-    def _fit_drift(self, featurizer: Featurizer):
-        """How far recordings go from a prompt, see :mod:`drift`; unknown where they are too short for it."""
-        model, framing = self.model, self.config.featurizer
-        for seconds in drift.LAGS[::-1]:
-            n_frames = 1 + round((DRIFT_PROMPT + seconds) * framing.frame_rate)
-            n_samples = framing.n_fft + (n_frames - 1) * framing.hop_length
-            pieces = self._pieces(DRIFT_PIECES, n_samples)
-            if pieces is not None:
-                break
-        else:
-            return
-        n_prompt, parts = round(DRIFT_PROMPT * framing.frame_rate), []
-        for piece in pieces:
-            if piece.square().mean().sqrt() >= QUIET * self.level:
-                log_magnitude = featurizer.log_magnitude(piece.cpu()).to(self.device)
-                codes, vector, detail = model.codec.analyze(log_magnitude)
-                parts.append((vector + detail, model.codec.level(log_magnitude), codes[n_prompt:, 0]))
-        if not parts:
-            return
-        frames, levels, follows = (torch.stack(part) for part in zip(*parts, strict=True))
-        start = drift.start(frames[:, :n_prompt], levels[:, :n_prompt], framing.frame_rate, model.codec.softest)
-        components, level = drift.measure(start, frames[:, n_prompt:], levels[:, n_prompt:], framing.frame_rate)
-        model.drift.copy_(components)
-        model.level_drift.copy_(level)
-        far = drift.distance(model.first_centres()[follows], start.origin.unsqueeze(1), model.drift)
-        model.leap.fill_(float(np.quantile(far.cpu().numpy(), drift.LEAP_QUANTILE)))
 
     @property
     def _patch_frames(self) -> int:
