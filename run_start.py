@@ -66,7 +66,8 @@ def resume(arguments) -> tuple[Metadata, State | None]:
     wanted = arguments.preset or metadata.preset
     config = metadata.config
     if arguments.overrides or arguments.seed is not None or wanted != metadata.preset:
-        config = changed(metadata.config if metadata.origin else PRESETS[wanted], arguments)
+        begun_with = metadata.config if metadata.origin and not arguments.preset else PRESETS[wanted]
+        config = changed(begun_with, arguments)
     same_origin = arguments.origin is None or relative(arguments.origin, path) == metadata.origin
     same_folder = metadata.resolve("recordings").resolve() == arguments.recordings.resolve()
     same_recordings = same_folder and arguments.include == metadata.include

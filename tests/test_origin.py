@@ -8,6 +8,7 @@ import torch
 import train as train_script
 from checkpoint import load_run
 from conftest import assert_one_line, run, tiny_arguments, train
+from run_folder import Hold
 
 
 def begin(recordings, metadata, origin, *arguments):
@@ -27,18 +28,14 @@ def test_a_run_begins_with_the_weights_of_another(recordings, tiny_run, tmp_path
         assert train(recordings, origin, "--steps", 3, "--no-preview", *words).returncode == 0
     words = [recordings, "--metadata", tmp_path / "m.json", "--from", origin, "--steps", 2, "--threads", 1]
     arguments = train_script.parse_arguments([str(word) for word in words])
-    from run_folder import Hold
-
     (tmp_path / "m").mkdir()
     hold = Hold(tmp_path / "m" / "lock")
     try:
         session = train_script.begin(arguments, hold)
         trainer, (before, state) = session.trainer, load_run(origin)
+        parameters = dict(trainer.model.named_parameters())
         for name, tensor in state.group("average").items():
-            torch.testing.assert_close(trainer.average[name], tensor.float(), atol=0, rtol=0)
-            torch.testing.assert_close(
-                dict(trainer.model.named_parameters())[name].data, tensor.float(), atol=0, rtol=0
-            )
+            assert torch.equal(trainer.average[name], tensor.float()) and torch.equal(parameters[name], tensor.float())
         own = () if kind == "patches" else ("drift", "leap", "level_drift")  # measured on the recordings
         learned = state.group("model")
         for name, tensor in trainer.model.named_buffers():
@@ -71,6 +68,8 @@ def test_it_goes_on_by_the_same_command(recordings, tiny_run, tmp_path):
     result = begin(recordings, other, gone, "--set", "training.learning_rate=1e-3", "--steps", 8)
     assert_one_line(result, "other recordings or settings")
     result = begin(recordings, other, one, *changes, "--steps", 8)
+    assert_one_line(result, "other recordings or settings")
+    result = train(recordings, other, "--preset", "medium", "--steps", 8)
     assert_one_line(result, "other recordings or settings")
 
 
