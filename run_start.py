@@ -29,23 +29,32 @@ def begin_or_resume(arguments) -> tuple[Metadata, State | None]:
     orphan = path.parent / path.stem / "state.safetensors"
     if orphan.exists() and not arguments.force:
         raise UserError(f"{orphan}: a state without its metadata; restore {path}, or start anew with --force")
+    fields = {"recordings": relative(arguments.recordings, path), "include": arguments.include}
     if arguments.origin:
-        if arguments.origin.resolve() == path.resolve():
-            raise UserError(f"{path}: cannot begin --from itself; choose another --metadata")
-        before, state = load_run(arguments.origin)
-        preset, config, origin = before.preset, changed(before.config, arguments), relative(arguments.origin, path)
-        if config.featurizer != before.config.featurizer:
-            raise UserError(f"{arguments.origin}: has other frames; leave out --set featurizer.*")
-        if other := other_shape(config, state):
-            raise UserError(
-                f"{arguments.origin}: of another shape ({other}); leave out the --set model.* that changes it"
-            )
+        preset, config = settings_of_origin(arguments)
+        fields["origin"] = relative(arguments.origin, path)
     else:
-        preset, origin = arguments.preset or "small", ""
+        preset = arguments.preset or "small"
         config = changed(PRESETS[preset], arguments)
-    where = relative(arguments.recordings, path)
-    fields = {"preset": preset, "recordings": where, "include": arguments.include, "origin": origin}
-    return new_metadata(path, config, **fields), None
+    return new_metadata(path, config, preset=preset, **fields), None
+
+
+def settings_of_origin(arguments) -> tuple[str, RunConfig]:
+    """Preset and configuration of the run whose weights are to be the first, with what the command line changes.
+
+    Raises:
+        UserError: that run cannot be read, or its weights do not fit the changes.
+    """
+    path = arguments.origin
+    if path.resolve() == arguments.metadata.resolve():
+        raise UserError(f"{path}: cannot begin --from itself; choose another --metadata")
+    before, state = load_run(path)
+    config = changed(before.config, arguments)
+    if config.featurizer != before.config.featurizer:
+        raise UserError(f"{path}: has other frames; leave out --set featurizer.*")
+    if other := other_shape(config, state):
+        raise UserError(f"{path}: of another shape ({other}); leave out the --set model.* that changes it")
+    return before.preset, config
 
 
 def relative(place: Path, metadata_path: Path) -> str:

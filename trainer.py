@@ -59,7 +59,7 @@ class Trainer:
         self.featurizer = self.featurizers[0]  # the untransposed one
         torch.manual_seed(config.training.seed)
         self.model = build_model(config.featurizer, config.model).to(device)
-        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.average = self._weights()
         self.carry = None
         # The schedule and the optimizer are plain functions of the step.
         self.optimizer = torch.optim.AdamW(
@@ -92,6 +92,7 @@ class Trainer:
                 chunks = fitting.chunks(self.segments, featurizer, PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES, seed)
                 self.model.cpu().fit(chunks, seed)
                 self.model.to(self.device)
+        self.average = self._weights()
         self._measure(featurizer)
         progress(1.0)
 
@@ -105,12 +106,12 @@ class Trainer:
             progress: as of :meth:`fit`.
         """
         self.model.load_state_dict({**state.group("model"), **state.group("average")})
+        self.average = self._weights()
         self._measure(Featurizer(self.config.featurizer))
         progress(1.0)
 
     def _measure(self, featurizer: Featurizer):
-        """What the recordings alone decide: their decay, how far they drift. The average begins with the weights."""
-        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        """What the recordings alone decide: how fast they die away, how far they drift."""
         with use_threads(1):
             if hasattr(self.model, "codec"):
                 fitting.measure_drift(self.model, self._pieces, featurizer, self.level)
@@ -283,10 +284,14 @@ class Trainer:
             for hook in hooks:
                 hook.remove()
 
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights as they are."""
+        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
     @contextlib.contextmanager
     def _averaged(self):
         """The model with its averaged weights, for listening."""
-        own = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        own = self._weights()
         self.model.load_state_dict(self.average, strict=False)
         self.model.eval()
         try:
