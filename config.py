@@ -55,6 +55,7 @@ class FeaturizerConfig:
         return self.sample_rate / self.hop_length
 
 
+FORMER_KEYS = ("reference_patches",)  # of the model; in metadata that older versions wrote, whatever their preset
 MAX_PATCH_FRAMES = 32  # the basis is fitted to pieces of four such patches
 
 
@@ -92,6 +93,9 @@ class ModelConfig:
     # patches only
     patch_frames: int = 4  # frames of one patch: 93 ms at 22050 Hz
     n_latents: int = 320  # of a patch
+    # Of the smooth spectrum of a piece, which its frames are relative to, or rollouts go to the level and the colour
+    # that are usual in the corpus; 0: frames as they are.
+    envelope_bands: int = 16
     floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the corpus' RMS at each frequency
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
     own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
@@ -100,8 +104,9 @@ class ModelConfig:
     # Quantile of each latent in the corpus; samples are limited to what lies between it and one minus it, or they
     # burst out tens of dB above the recordings. 0: no limit.
     range_quantile: float = 1e-3
-    # Patches at the end of a prompt, at most, whose mean is the reference of its rollout: 12 s at 22050 Hz.
-    reference_patches: int = 128
+    # Patches at the end of a prompt, at most, whose mean is the reference of its rollout, and whose smooth spectrum it
+    # has: 12 s at 22050 Hz.
+    prompt_patches: int = 128
     # On the reference in training, in deviations of the latents, so that it tells what lasts and not what follows.
     reference_noise: float = 0.3
     reference_dropout: float = 0.1  # share of the sequences in training without a reference
@@ -112,7 +117,7 @@ class ModelConfig:
     def __post_init__(self):
         _check(self.head in ("codes", "patches", "regression"), "model.head", "'codes', 'patches' or 'regression'")
         sizes = "hidden_size", "n_layers", "n_components", "n_books", "n_heard_books", "head_size", "refiner_size"
-        for key in (*sizes, "n_context", "patch_frames", "n_latents", "n_mixture", "reference_patches"):
+        for key in (*sizes, "n_context", "patch_frames", "n_latents", "n_mixture", "prompt_patches"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         _check(self.n_heard_books <= self.n_books, "model.n_heard_books", "at most n_books")
         _check(0 <= self.input_noise <= 10, "model.input_noise", "0 to 10")
@@ -127,6 +132,7 @@ class ModelConfig:
         _check(0 <= self.reference_noise <= 10, "model.reference_noise", "0 to 10")
         _check(0 <= self.texture <= 2, "model.texture", "0 to 2")
         _check(self.patch_frames <= MAX_PATCH_FRAMES, "model.patch_frames", f"at most {MAX_PATCH_FRAMES}")
+        _check(0 <= self.envelope_bands <= 64, "model.envelope_bands", "0 to 64")
         _check(-60 <= self.floor_db <= 20, "model.floor_db", "-60 to 20 dB")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")
 
@@ -279,6 +285,20 @@ def to_dict(config) -> dict:
     return dataclasses.asdict(config)
 
 
+def _without_former(values: dict) -> dict:
+    """The values of a model's configuration without keys of an older version that it does not use.
+
+    Raises:
+        UserError: it uses them.
+    """
+    former = [key for key in FORMER_KEYS if key in values]
+    if former and values.get("head") == "patches":
+        raise UserError(
+            f"configuration: model.{former[0]} is of an older version of the preset patches; train anew with --force"
+        )
+    return {key: value for key, value in values.items() if key not in former}
+
+
 def from_dict(cls, values, where: str = ""):
     """Build the dataclass ``cls`` from ``values``.
 
@@ -287,6 +307,8 @@ def from_dict(cls, values, where: str = ""):
     """
     if not isinstance(values, dict):
         raise UserError(f"configuration: {where or 'the top level'} must be an object")
+    if cls is ModelConfig:
+        values = _without_former(values)
     known = {f.name: f for f in dataclasses.fields(cls)}
     arguments = {}
     for key, value in values.items():

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from config import FeaturizerConfig, ModelConfig
+from featurizer import check_varied
 from sampling import gumbel, sample
-from spectral.patches import PatchBasis, fit_patches, fit_ridge
+from spectral.envelope import Envelope
+from spectral.patches import LOWEST_DB, PatchBasis, fit_patches, fit_ridge
 
 MIN_LOG_SPREAD, MAX_LOG_SPREAD = -3.0, 1.0  # of a latent, whose own spread is 1
 MAX_LOG_FACTOR = 2.0  # of the whitening's diagonal and of a component's spread
@@ -32,6 +34,7 @@ class RolloutState(NamedTuple):
     latents: torch.Tensor  # of the last two patches, the newer of them not yet decoded [2, B, n_latents]
     hidden: tuple  # of the LSTM's layers, hidden and cell: each [B, hidden]
     conditions: torch.Tensor  # what the LSTM is given beside the patches, but for the pulse [B, hidden]
+    envelope: torch.Tensor  # of the prompt, which frames are relative to: nepers [B, n_bins]
     pulse: torch.Tensor  # at the newer patch: complex [B, 2]
     turn: torch.Tensor  # of the pulse from patch to patch: complex [B, 2]
 
@@ -71,6 +74,10 @@ class PatchLSTM(nn.Module):
     latents of images). With a single Gaussian, all patches differ from the last by much the same amount, and a rollout
     is a texture without onsets; in recordings some patches hardly differ from the last, and in others a note begins.
 
+    Pieces differ more from each other in level and colour than patches do within one of them, and a rollout goes to
+    what is usual in the corpus. So frames are relative to the smooth spectrum of the piece, see
+    :mod:`spectral.envelope`: in a rollout that of the prompt, in training that of the windows before.
+
     A rollout reads its own samples. Against errors that add up, training puts noise on the history, whose level is told
     (Ho et al. 2022, arXiv:2106.15282), and samples of the model into the history of some sequences (parallel scheduled
     sampling, Duckworth et al. 2019, arXiv:1906.04331). Samples are limited to the range of the corpus' latents.
@@ -90,7 +97,7 @@ class PatchLSTM(nn.Module):
     def __init__(self, featurizer: FeaturizerConfig, config: ModelConfig):
         super().__init__()
         self.config, n, hidden, n_mixture = config, config.n_latents, config.hidden_size, config.n_mixture
-        self.basis = PatchBasis(featurizer, config)
+        self.basis, self.envelope = PatchBasis(featurizer, config), Envelope(featurizer, config.envelope_bands)
         self.register_buffer("weight", torch.ones(n))  # of the latents in the loss and in the LSTM's input
         self.register_buffer("low", torch.full((n,), -torch.inf))  # range of the corpus
         self.register_buffer("high", torch.full((n,), torch.inf))
@@ -125,12 +132,16 @@ class PatchLSTM(nn.Module):
             featurizer.Unvaried: all frames are the same.
             ValueError: chunks shorter than three patches.
         """
-        fit_patches(self.basis, chunks, seed)
+        check_varied(chunks, LOWEST_DB)
+        frames = torch.from_numpy(chunks)
+        self.envelope.fit(frames)
+        frames = frames - self.envelope(frames).unsqueeze(1)
+        fit_patches(self.basis, frames.numpy(), seed)
         # Latents of unit variance would all count alike, those in the scale of the frames by their variance; this is
         # halfway between.
         weight = self.basis.spread.sqrt()
         self.weight.copy_(weight / weight.square().mean().sqrt())
-        latents = self.basis.encode(torch.from_numpy(chunks))
+        latents = self.basis.encode(frames)
         if share := self.config.range_quantile:
             low, high = np.quantile(latents.flatten(0, 1).numpy(), [share, 1 - share], axis=0)
             self.low.copy_(torch.from_numpy(low))
@@ -228,22 +239,24 @@ class PatchLSTM(nn.Module):
         Shape:
             log_magnitude ``[B, n_frames, n_bins]``, whose last frame ends a patch, pulse complex ``[B, 2]`` twice
         """
-        latents = self.basis.encode(self._whole_patches(log_magnitude))
+        log_magnitude = self._whole_patches(log_magnitude)
+        size, n_end = self.config.patch_frames, self.config.prompt_patches
+        envelope = self.envelope(log_magnitude[:, -n_end * size :])
+        latents = self.basis.encode(log_magnitude - envelope.unsqueeze(1))
         if pulse is None:
             none = torch.zeros(len(latents), 2, dtype=torch.complex64, device=latents.device)
             pulse = none, none + 1
         # From the last frame to the middle of its patch, and from patch to patch.
-        size = self.config.patch_frames
         angle = pulse[0] * torch.polar(torch.ones_like(pulse[1].real), -0.5 * (size - 1) * pulse[1].angle())
         turn = pulse[1] ** size
-        conditions = self.reference(latents[:, -self.config.reference_patches :].mean(1) * self.weight)
+        conditions = self.reference(latents[:, -n_end:].mean(1) * self.weight)
         given = conditions.unsqueeze(1)
         if self.pulse is not None:  # that of the patch which follows each
             before = torch.arange(2 - latents.shape[1], 1, device=latents.device).view(1, -1, 1)
             given = given + self.pulse(torch.view_as_real(angle.unsqueeze(1) * turn.unsqueeze(1) ** before).flatten(-2))
         _, hidden = self._run(latents[:, :-1], given)
         hidden = tuple(x.squeeze(0) for layer in hidden for x in layer)
-        return RolloutState(latents[:, -2:].transpose(0, 1), hidden, conditions, angle, turn)
+        return RolloutState(latents[:, -2:].transpose(0, 1), hidden, conditions, envelope, angle, turn)
 
     def _whole_patches(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """From the prompt's frames whole patches, two at least: the first frame is repeated before a shorter one."""
@@ -267,7 +280,8 @@ class PatchLSTM(nn.Module):
         new = self.sample(context, last, temperature, generator)
         frames = self.basis.decode(torch.stack([before, last, new], 1))
         frames = self.basis.textured(frames, self.config.texture * temperature, generator)
-        return frames, RolloutState(torch.stack([last, new]), hidden, state.conditions, pulse, state.turn)
+        frames = frames + state.envelope.unsqueeze(1)
+        return frames, state._replace(latents=torch.stack([last, new]), hidden=hidden, pulse=pulse)
 
     def _step(self, latents: torch.Tensor, conditions: torch.Tensor, state: tuple) -> tuple[torch.Tensor, tuple]:
         """:meth:`_run` for one patch.
@@ -306,7 +320,8 @@ class PatchLSTM(nn.Module):
         """Nats of every next patch.
 
         Args:
-            state: what the window before returned, or None: the LSTM's state and the reference.
+            state: what the window before returned, or None: the LSTM's state, reference and envelope of the windows up
+                to this one.
             mask: frames that are recordings and not padding.
             pulse: of each patch that is predicted; None for none.
 
@@ -316,14 +331,18 @@ class PatchLSTM(nn.Module):
         """
         config = self.config
         with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
-            latents = self.basis.encode(log_magnitude)
-            used = torch.ones_like(latents[..., 0], dtype=torch.bool)
+            size = config.patch_frames
+            used = torch.ones_like(log_magnitude[:, ::size, 0], dtype=torch.bool)
             if mask is not None:
-                used = mask.unflatten(1, (-1, config.patch_frames)).all(-1)
-            before = None if state is None else state["reference"]
-            reference = _next_reference(before, latents, used)
+                used = mask.unflatten(1, (-1, size)).all(-1)
+            before = {} if state is None else state
+            own = {"envelope": self.envelope(log_magnitude, used.repeat_interleave(size, 1))}
+            latents = self.basis.encode(log_magnitude - before.get("envelope", own["envelope"]).unsqueeze(1))
+            shares = used.unsqueeze(-1).to(latents.dtype)
+            own["reference"] = (latents * shares).sum(1) / shares.sum(1).clamp(min=1)
+            carry = {name: _next_mean(before.get(name), value) for name, value in own.items()}
         history, target, used = latents[:, :-1], latents[:, 1:], (used[:, 1:] & used[:, :-1]).float()
-        conditions = self._conditions(before, pulse, len(latents))
+        conditions = self._conditions(before.get("reference"), pulse, len(latents))
         hidden = None if state is None else [tuple(layer.unsqueeze(1)) for layer in state["lstm"]]
         if self.training:
             history = self._with_own(history, conditions, hidden)
@@ -333,7 +352,7 @@ class PatchLSTM(nn.Module):
         with torch.autocast(log_magnitude.device.type, enabled=False):
             nats = (self.nats(contexts.float(), history.float(), target) * used).sum() / used.sum().clamp(min=1)
         hidden = torch.stack([torch.cat(layer) for layer in hidden]).detach()
-        return nats, {"lstm": hidden, "reference": reference}, nats.detach().unsqueeze(0)
+        return nats, {"lstm": hidden, **carry}, nats.detach().unsqueeze(0)
 
     @torch.no_grad()
     def _with_own(self, history: torch.Tensor, conditions: torch.Tensor, state) -> torch.Tensor:
@@ -382,11 +401,7 @@ def noised(latents: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     return (1 - level**2) ** 0.5 * latents + level * torch.randn_like(latents)
 
 
-def _next_reference(before, latents: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
-    """The mean of the windows up to this one, with weights that fall by another rate in each sequence: from this window
-    alone to a tenth of it. Shape: before ``[B, n_latents]`` or None, latents ``[B, T, n_latents]``, used ``[B, T]``"""
-    used = used.unsqueeze(-1).to(latents.dtype)
-    mean = (latents * used).sum(1) / used.sum(1).clamp(min=1)
-    if before is None:
-        return mean
-    return torch.lerp(before, mean, 0.1 ** torch.rand(len(mean), 1, device=mean.device))
+def _next_mean(before: torch.Tensor | None, own: torch.Tensor) -> torch.Tensor:
+    """What the next window is given: the mean of its own and of what it was given itself, by another rate in each
+    sequence, from this window alone to a tenth of it. Shape: ``[B, n]``"""
+    return own if before is None else torch.lerp(before, own, 0.1 ** torch.rand(len(own), 1, device=own.device))

@@ -204,7 +204,10 @@ class Predictor:
         frames = iter(true.unbind(1))
         if codec and hasattr(self.model, "basis"):
             basis, rng = self.model.basis, torch.Generator(self.device).manual_seed(seed)
-            frames = iter(basis.textured(basis.remake(true), self.config.model.texture, rng).unbind(1))
+            heard = Featurizer(framing, self.device).log_magnitude(self._hear(prompt)[1])
+            envelope = self.model.envelope(heard).unsqueeze(1)
+            made = basis.textured(basis.remake(true - envelope), self.config.model.texture, rng) + envelope
+            frames = iter(made.unbind(1))
         elif codec:
             frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
         if progress:

@@ -12,10 +12,11 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from checkpoint import State
 from conftest import TINY, run
 from device import rollout_linear
-from featurizer import Unvaried
+from featurizer import DB, Unvaried
 from model_definition import build_model
 from predictor import Predictor
 from rollout import plain_linear
+from spectral.envelope import Envelope
 from spectral.patches import LOWEST_DB, PatchBasis, fit_patches
 from trainer import Trainer
 
@@ -114,6 +115,31 @@ def test_a_basis_is_fitted_to_frames_that_differ(frames):
         fitted(np.repeat(frames[:1, :1], 64, 1))
     with pytest.raises(ValueError, match="three patches"):
         fitted(frames[:, :11])
+
+
+def test_the_envelope_is_level_and_colour_and_no_notes():
+    """White noise at -20 dB re 1 in each bin has one of -20 dB everywhere, within 0.1 dB; a lone partial 40 dB above it
+    raises it by less than 30 dB. Where a piece is silent it is 40 dB below the corpus' own, and of two channels, each
+    has its own."""
+    config = patches_config()
+    envelope = Envelope(config.featurizer, 16)
+    noise = torch.full((1, 8, 257), -20 / DB)
+    envelope.fit(noise)
+    torch.testing.assert_close(DB * envelope(noise), torch.full((1, 257), -20.0), atol=0.1, rtol=0)
+    partial = noise.clone()
+    partial[..., 60] = 20 / DB
+    assert 0 < (DB * (envelope(partial) - envelope(noise))).max() < 30
+    silent = envelope(torch.full((1, 8, 257), -100 / DB))
+    torch.testing.assert_close(DB * silent, torch.full((1, 257), -60.0), atol=0.1, rtol=0)
+    used = torch.ones(1, 8, dtype=torch.bool)
+    used[:, 4:] = False
+    padded = torch.cat([noise[:, :4], partial[:, 4:]], 1)
+    torch.testing.assert_close(envelope(padded, used), envelope(noise))
+    stereo = Envelope(patches_config(featurizer__channels=2).featurizer, 16)
+    both = torch.cat([noise, noise + 6 / DB], -1)
+    stereo.fit(both)
+    torch.testing.assert_close(stereo(both)[:, 257:] - stereo(both)[:, :257], torch.full((1, 257), 6 / DB))
+    assert torch.equal(Envelope(config.featurizer, 0)(noise), torch.zeros(1, 257))
 
 
 def test_texture_is_the_fluctuation_of_noise(frames):
@@ -244,8 +270,9 @@ def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames,
     """Held to the true patches, a rollout is at the contexts of the loss: nats within 1e-4; and its first frames are
     those of the prompt's own last patch, decoded."""
     model, true = patch_predictor.model, torch.from_numpy(frames[:2])
-    latents = model.basis.encode(true)
     n, nats = 6, []
+    envelope = model.envelope(true[:, : 4 * n])
+    latents = model.basis.encode(true - envelope.unsqueeze(1))
     state = model.prefill(true[:, : 4 * n])
     following = iter(latents[:, n:].unbind(1))
 
@@ -257,13 +284,29 @@ def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames,
     monkeypatch.setattr(type(model), "sample", held)
     monkeypatch.setattr(model, "config", dataclasses.replace(model.config, texture=0.0))
     first, state = model.next_frames(state)
-    torch.testing.assert_close(first, model.basis.decode(latents[:, n - 2 : n + 1]))
+    torch.testing.assert_close(first, model.basis.decode(latents[:, n - 2 : n + 1]) + envelope.unsqueeze(1))
     for _ in range(4):
         _, state = model.next_frames(state)
     reference = model.reference(latents[:, :n].mean(1) * model.weight).unsqueeze(1)
     contexts, _ = model._run(latents[:, : n + 4], reference)
     expected = model.nats(contexts[:, n - 1 :], latents[:, n - 1 : n + 4], latents[:, n : n + 5])
     torch.testing.assert_close(torch.stack(nats, 1), expected, atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("tilt, most", [(0.0, 0.01), (6.0, 0.3)])
+def test_a_rollout_has_the_level_and_the_colour_of_its_prompt(patch_predictor, frames, tilt, most):
+    """A prompt that is 12 dB louder, and some dB more at its upper end, goes on so, with the same notes: frames differ
+    by that alone, within so many dB on average. (A tilt that is linear in Hz is curved in the bands.)"""
+    model, made = patch_predictor.model, []
+    filtered = (12 + tilt * torch.linspace(0, 1, 257).repeat(frames.shape[-1] // 257)) / DB
+    for prompt in (torch.from_numpy(frames[:4]), torch.from_numpy(frames[:4]) + filtered):
+        state, rng, rollout = model.prefill(prompt), torch.Generator().manual_seed(0), []
+        for _ in range(3):
+            more, state = model.next_frames(state, 1.0, rng)
+            rollout.append(more)
+        made.append(torch.cat(rollout, 1))
+    assert (made[1] - made[0] - filtered).abs().mean() * DB < most
 
 
 def test_a_continuation_has_the_prompts_samples_and_length(patch_predictor, corpus):
@@ -329,7 +372,7 @@ def test_a_resumed_training_goes_on_to_the_bit(patch_trainer):
             one.train_step()
         states.append(one.state())
     a, b = states
-    assert "carry.lstm" in a.tensors and "carry.reference" in a.tensors
+    assert {f"carry.{name}" for name in ("lstm", "reference", "envelope")} <= set(a.tensors)
     assert [name for name in a.tensors if not torch.equal(a.tensors[name], b.tensors[name])] == []
 
 
@@ -375,7 +418,7 @@ def test_futures_of_a_prompt_differ_and_share_its_end(patch_predictor, corpus):
 
 
 def test_padding_is_not_learned_from(patch_trainer):
-    """What is behind a recording's end changes neither the loss nor the reference."""
+    """What is behind a recording's end changes neither the loss nor what the next window is given."""
     model = copy.deepcopy(patch_trainer.model).eval()
     features = torch.randn(2, 36, 257)
     mask = torch.ones(2, 36, dtype=torch.bool)
@@ -386,7 +429,8 @@ def test_padding_is_not_learned_from(patch_trainer):
         a, state, _ = model.loss(features, None, mask)
         b, again, _ = model.loss(other, None, mask)
     torch.testing.assert_close(a, b)
-    torch.testing.assert_close(state["reference"], again["reference"])
+    for name in ("reference", "envelope"):
+        torch.testing.assert_close(state[name], again[name])
 
 
 def test_a_steady_tone_cannot_be_learned_from(tmp_path):
@@ -433,3 +477,20 @@ def test_train_and_predict_by_the_scripts(recordings, tmp_path):
     assert only.returncode == 0, only.stderr
     assert info.channels == 2
     assert abs(info.duration - soundfile.info(tmp_path / "s.wav").duration - 1) < 128 / 8000
+
+
+def test_settings_of_an_older_version_are_passed_over_where_they_are_not_used():
+    """Metadata of any preset named reference_patches; of patches, whose model was another one, they are refused."""
+    from config import PRESETS, RunConfig, from_dict, to_dict
+    from errors import UserError
+
+    for preset in ("small", "patches"):
+        values = to_dict(PRESETS[preset])
+        values["model"]["reference_patches"] = 128
+        if preset == "small":
+            assert from_dict(RunConfig, values) == PRESETS[preset]
+        else:
+            with pytest.raises(
+                UserError, match="reference_patches is of an older version of the preset patches; train anew"
+            ):
+                from_dict(RunConfig, values)
