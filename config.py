@@ -96,7 +96,9 @@ class ModelConfig:
     # Of the smooth spectrum of a piece, which its frames are relative to, or rollouts go to the level and the colour
     # that are usual in the corpus; 0: frames as they are.
     envelope_bands: int = 16
-    floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the corpus' RMS at each frequency
+    floor_db: float = (
+        -5.0
+    )  # below it magnitudes are compressed linearly; re the RMS of the corpus' frames at each frequency
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
     own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
     # Strength of the fluctuation that decoded frames are given below the floor, where they are too smooth; 0: none.

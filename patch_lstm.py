@@ -24,6 +24,7 @@ MIN_LOG_SPREAD, MAX_LOG_SPREAD = -3.0, 1.0  # of a latent, whose own spread is 1
 MAX_LOG_FACTOR = 2.0  # of the whitening's diagonal and of a component's spread
 FIRST_LOG_SPREADS = -0.4, 0.6  # of the mixture's components before training, from the first to the last
 FIRST_MEANS = 0.1  # standard deviation of the components' means before training
+RELATIVE_LOWEST_DB = -20.0  # of the floor, re the envelope, which has a lowest level itself: below there is no music
 CARRY_OVER_RIDGE = 3e-2  # as a share of the latents' variance
 N_PULSE = 4  # real and imaginary parts of the pulse at the beat and at half of it
 
@@ -136,7 +137,8 @@ class PatchLSTM(nn.Module):
         frames = torch.from_numpy(chunks)
         self.envelope.fit(frames)
         frames = frames - self.envelope(frames).unsqueeze(1)
-        fit_patches(self.basis, frames.numpy(), seed)
+        lowest_db = RELATIVE_LOWEST_DB if self.config.envelope_bands else LOWEST_DB
+        fit_patches(self.basis, frames.numpy(), seed, lowest_db)
         # Latents of unit variance would all count alike, those in the scale of the frames by their variance; this is
         # halfway between.
         weight = self.basis.spread.sqrt()

@@ -10,7 +10,7 @@ from config import FeaturizerConfig
 from featurizer import DB, MEL_CORNER
 
 LOWEST_DB = -40.0  # of a piece, re the corpus' own: what is silent in one is not made as loud as what is not
-LEAST_DB = -100.0  # re full scale, of any piece: rounding errors are no music
+LEAST_DB = -80.0  # re full scale, of any piece: what is softer counts as silence
 
 
 class Envelope(nn.Module):

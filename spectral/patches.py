@@ -129,12 +129,13 @@ def neighbourhoods(latents: torch.Tensor) -> torch.Tensor:
     return torch.cat([latents[..., :-2, :], latents[..., 1:-1, :], latents[..., 2:, :]], -1)
 
 
-def fit_patches(basis: PatchBasis, chunks: np.ndarray, seed: int):
+def fit_patches(basis: PatchBasis, chunks: np.ndarray, seed: int, lowest_db: float = LOWEST_DB):
     """Fill a basis from frames of recordings, by scikit-learn.
 
     Args:
         chunks: log-magnitude ``[n_chunks, n_frames, n_bins]`` float32, frames consecutive in each; at least three
             patches long.
+        lowest_db: of the floor at any frequency.
 
     Raises:
         featurizer.Unvaried: all frames are the same.
@@ -143,9 +144,9 @@ def fit_patches(basis: PatchBasis, chunks: np.ndarray, seed: int):
     n_chunks, n_frames, _ = chunks.shape
     if n_frames < 3 * basis.patch_frames:
         raise ValueError(f"chunks of {n_frames} frames; three patches of {basis.patch_frames} are needed")
-    check_varied(chunks, LOWEST_DB)
+    check_varied(chunks, lowest_db)
     rms_db = 10 * np.log10(np.exp(2 * chunks.astype(np.float64)).mean((0, 1)))
-    basis.log_floor.copy_(torch.from_numpy(np.maximum(rms_db + basis.floor_db, LOWEST_DB) / DB))
+    basis.log_floor.copy_(torch.from_numpy(np.maximum(rms_db + basis.floor_db, lowest_db) / DB))
     compressed = (basis.compress(torch.from_numpy(chunks)) * basis.weight).numpy()
     mean, components = principal(compressed.reshape(-1, compressed.shape[-1]), len(basis.components), seed)
     frames = (compressed - mean) @ components.T
