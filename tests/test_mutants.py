@@ -35,7 +35,7 @@ def test_the_list_is_about_this_code(mutant, tmp_path):
         assert not name or name.partition("[")[0] in defined, test
 
 
-def test_there_are_forty_different_ones_all_over_the_code():
+def test_there_are_different_ones_all_over_the_code():
     listed = mutants()
     assert len(listed) == N_FAULTS == len({(m.path, m.old, m.new) for m in listed})
     assert len({m.path for m in listed}) >= 25

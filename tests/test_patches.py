@@ -437,6 +437,19 @@ def test_futures_of_a_prompt_differ_and_share_its_end(patch_predictor, corpus):
     assert all((out[i] - out[j]).abs().max() > 0.01 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
+def test_a_window_is_relative_to_those_before_it(patch_trainer, frames):
+    """The same window, 6 dB louder than the one before it, is other latents than at its level: its loss differs. With
+    the window before 6 dB louder, too, it does not, but for what comes of other sums (1e-4)."""
+    model, losses = copy.deepcopy(patch_trainer.model).eval(), []
+    first, second = torch.from_numpy(frames[:2, :36]), torch.from_numpy(frames[2:4, :36])
+    with torch.no_grad():
+        for before, after in ((0.0, 0.0), (0.0, 6.0), (6.0, 6.0)):
+            _, state, _ = model.loss(first + before / DB)
+            losses.append(model.loss(second + after / DB, state)[0])
+    assert abs(losses[1] - losses[0]) > 0.01
+    torch.testing.assert_close(losses[2], losses[0], atol=1e-4, rtol=0)
+
+
 def test_padding_is_not_learned_from(patch_trainer):
     """What is behind a recording's end changes neither the loss nor what the next window is given."""
     model = copy.deepcopy(patch_trainer.model).eval()
