@@ -247,8 +247,9 @@ def test_young_states_are_announced(recordings, tmp_path):
 
 
 def test_young_states_are_no_louder_than_the_corpus(corpus):
-    """Twelve continuations of 5 s by states of 10 and of 30 steps, none of them calibrated: against their prompts, they
-    are at most 2 dB louder in the median than what really follows, and none of them by 8 dB."""
+    """Three continuations of 5 s of each of twelve prompts, by states of 10 and of 30 steps, none of them calibrated:
+    against their prompts, they are at most 2 dB louder in the median than what really follows, and none by 8 dB. (The
+    medians of single samplings are between 0.9 and 2.1 dB at 30 steps.)"""
     trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
     trainer.fit()
     pieces = torch.from_numpy(np.stack(list(spread_chunks(trainer.segments, 12, 8 * 8000, seed=5))))
@@ -262,8 +263,8 @@ def test_young_states_are_no_louder_than_the_corpus(corpus):
         while trainer.step < steps:
             trainer.train_step()
         predictor = Predictor.from_state(trainer.config, trainer.state())
-        out = predictor.continue_(prompts, 5 * 8000 // 128, seed=1)[:, 3 * 8000 :]
-        excess = louder(out) - louder(follows)
+        several = [predictor.continue_(prompts, 5 * 8000 // 128, seed=seed)[:, 3 * 8000 :] for seed in (1, 2, 3)]
+        excess = torch.cat([louder(out) - louder(follows) for out in several])
         assert float(excess.median()) < 2 and float(excess.max()) < 8, (steps, excess)
 
 
