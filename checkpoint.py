@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from config import RunConfig, from_dict, to_dict
+from config import RunConfig, from_saved, to_dict
 from errors import UserError, is_out_of_memory, remedy
 from leftovers import temporary_path
 
@@ -126,7 +126,7 @@ def read_metadata(path) -> Metadata:
     if digest != _json_digest(values):
         raise UserError(f"{path}: damaged or edited (its checksum differs); restore it, or train anew with --force")
     del values["format"], values["format_version"]
-    config = from_dict(RunConfig, values.pop("config", {}))
+    config = from_saved(values.pop("config", {}))
     unknown = set(values) - set(Metadata.__dataclass_fields__)
     if unknown:
         raise UserError(f"{path}: unknown key {sorted(unknown)[0]!r}; it was written by another version")
@@ -292,7 +292,7 @@ def load_run(path, previous: bool = False) -> tuple[Metadata, State]:
         raise UserError(f"{place}: training runs; {FIRST_STATE}")
     state = load_state(place)
     try:
-        same = from_dict(RunConfig, state.info.get("config")) == metadata.config
+        same = from_saved(state.info.get("config")) == metadata.config
     except UserError:
         same = False
     if not same:

@@ -93,12 +93,10 @@ class ModelConfig:
     # patches only
     patch_frames: int = 4  # frames of one patch: 93 ms at 22050 Hz
     n_latents: int = 320  # of a patch
-    # Of the smooth spectrum of a piece, which its frames are relative to, or rollouts go to the level and the colour
-    # that are usual in the corpus; 0: frames as they are.
+    # Bands of the smooth spectrum of a piece, to which its frames are relative: else rollouts go to the level and the
+    # colour that are usual in the corpus. 0: frames as they are.
     envelope_bands: int = 16
-    floor_db: float = (
-        -5.0
-    )  # below it magnitudes are compressed linearly; re the RMS of the corpus' frames at each frequency
+    floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the frames' RMS at each frequency
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
     own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
     # Strength of the fluctuation that decoded frames are given below the floor, where they are too smooth; 0: none.
@@ -287,18 +285,22 @@ def to_dict(config) -> dict:
     return dataclasses.asdict(config)
 
 
-def _without_former(values: dict) -> dict:
-    """The values of a model's configuration without keys of an older version that it does not use.
+def from_saved(values) -> RunConfig:
+    """The configuration of metadata or a state, which an older version may have written: keys of the model that are
+    gone since then are passed over where it does not use them.
 
     Raises:
-        UserError: it uses them.
+        UserError: it uses them, or as :func:`from_dict`.
     """
-    former = [key for key in FORMER_KEYS if key in values]
-    if former and values.get("head") == "patches":
-        raise UserError(
-            f"configuration: model.{former[0]} is of an older version of the preset patches; train anew with --force"
-        )
-    return {key: value for key, value in values.items() if key not in former}
+    model = values.get("model") if isinstance(values, dict) else None
+    if isinstance(model, dict) and (former := [key for key in FORMER_KEYS if key in model]):
+        if model.get("head") == "patches":
+            raise UserError(
+                f"configuration: model.{former[0]} is of an older version of the preset patches; "
+                "train anew with --force"
+            )
+        values = {**values, "model": {key: value for key, value in model.items() if key not in former}}
+    return from_dict(RunConfig, values)
 
 
 def from_dict(cls, values, where: str = ""):
@@ -309,8 +311,6 @@ def from_dict(cls, values, where: str = ""):
     """
     if not isinstance(values, dict):
         raise UserError(f"configuration: {where or 'the top level'} must be an object")
-    if cls is ModelConfig:
-        values = _without_former(values)
     known = {f.name: f for f in dataclasses.fields(cls)}
     arguments = {}
     for key, value in values.items():

@@ -242,16 +242,16 @@ class PatchLSTM(nn.Module):
             log_magnitude ``[B, n_frames, n_bins]``, whose last frame ends a patch, pulse complex ``[B, 2]`` twice
         """
         log_magnitude = self._whole_patches(log_magnitude)
-        size, n_end = self.config.patch_frames, self.config.prompt_patches
-        envelope = self.envelope(log_magnitude[:, -n_end * size :])
+        envelope = self.prompt_envelope(log_magnitude)
         latents = self.basis.encode(log_magnitude - envelope.unsqueeze(1))
         if pulse is None:
             none = torch.zeros(len(latents), 2, dtype=torch.complex64, device=latents.device)
             pulse = none, none + 1
         # From the last frame to the middle of its patch, and from patch to patch.
+        size = self.config.patch_frames
         angle = pulse[0] * torch.polar(torch.ones_like(pulse[1].real), -0.5 * (size - 1) * pulse[1].angle())
         turn = pulse[1] ** size
-        conditions = self.reference(latents[:, -n_end:].mean(1) * self.weight)
+        conditions = self.reference(latents[:, -self.config.prompt_patches :].mean(1) * self.weight)
         given = conditions.unsqueeze(1)
         if self.pulse is not None:  # that of the patch which follows each
             before = torch.arange(2 - latents.shape[1], 1, device=latents.device).view(1, -1, 1)
@@ -259,6 +259,10 @@ class PatchLSTM(nn.Module):
         _, hidden = self._run(latents[:, :-1], given)
         hidden = tuple(x.squeeze(0) for layer in hidden for x in layer)
         return RolloutState(latents[:, -2:].transpose(0, 1), hidden, conditions, envelope, angle, turn)
+
+    def prompt_envelope(self, log_magnitude: torch.Tensor) -> torch.Tensor:
+        """What a rollout is relative to. Shape: ``[B, n_frames, n_bins]`` -> ``[B, n_bins]``"""
+        return self.envelope(log_magnitude[:, -self.config.prompt_patches * self.config.patch_frames :])
 
     def _whole_patches(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """From the prompt's frames whole patches, two at least: the first frame is repeated before a shorter one."""

@@ -205,7 +205,7 @@ class Predictor:
         if codec and hasattr(self.model, "basis"):
             basis, rng = self.model.basis, torch.Generator(self.device).manual_seed(seed)
             heard = Featurizer(framing, self.device).log_magnitude(self._hear(prompt)[1])
-            envelope = self.model.envelope(heard).unsqueeze(1)
+            envelope = self.model.prompt_envelope(heard).unsqueeze(1)
             made = basis.textured(basis.remake(true - envelope), self.config.model.texture, rng) + envelope
             frames = iter(made.unbind(1))
         elif codec:

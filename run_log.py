@@ -135,14 +135,17 @@ class RunLog:
     """
 
     def __init__(self, metadata: Metadata, say):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.say, self.broken = say, False
+        self.say, self.broken, self.board_path = say, False, metadata.resolve("tensorboard")
         self.path = metadata.resolve("log")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # TensorBoard writes in a thread of its own, whose full disk would be printed as a traceback.
         self.hook, threading.excepthook = threading.excepthook, self._thread_failed
-        self.board = SummaryWriter(str(metadata.resolve("tensorboard")), flush_secs=30)
+        self._open_board()
+
+    def _open_board(self):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.board = SummaryWriter(str(self.board_path), flush_secs=30)
 
     def scalars(self, step: int, values: dict):
         """One JSONL line and one point in each of TensorBoard's curves."""
@@ -153,8 +156,13 @@ class RunLog:
         self._guard(self._preview, step, waveform, sample_rate, png)
 
     def begin_anew(self):
-        """The folder was removed: TensorBoard's next event begins a file, and does not go into one without a name."""
-        self._guard(self.board.close)
+        """The folder was removed: TensorBoard's next event goes into a new file, and not into one without a name.
+
+        What the old writer still holds is lost: where its thread has met the missing folder, closing it fails, too.
+        """
+        with contextlib.suppress(OSError):
+            self.board.close()
+        self._guard(self._open_board)
 
     def close(self):
         """Flush what is pending."""

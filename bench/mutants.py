@@ -163,8 +163,8 @@ def try_all(chosen: Sequence[Mutant], jobs: int, limit: float, say=print) -> lis
 
 
 def wanting(outcomes: Sequence[Outcome]) -> bool:
-    """Whether too many faults went unnoticed (of the whole list more than two; of a part of it, any), or one is
-    about code that is no longer there."""
+    """Whether too many faults went unnoticed (of the whole list more than two; of a part of it, any), or one is about
+    code that is no longer there."""
     n_caught = sum(outcome.verdict == CAUGHT for outcome in outcomes)
     needed = MIN_CAUGHT if len(outcomes) == N_FAULTS else len(outcomes)
     return n_caught < needed or any(outcome.verdict == NOT_APPLIED for outcome in outcomes)

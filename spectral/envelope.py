@@ -30,7 +30,7 @@ class Envelope(nn.Module):
         self.n_bands = n_bands
         hertz = np.arange(featurizer.n_channel_bins) * featurizer.sample_rate / featurizer.n_fft
         mel = np.log1p(hertz / MEL_CORNER)
-        distance = mel[:, None] / mel[-1] * max(1, n_bands - 1) - np.arange(n_bands)
+        distance = mel[:, None] / mel[-1] * (n_bands - 1) - np.arange(n_bands)
         hats = np.kron(np.eye(featurizer.channels), np.clip(1 - np.abs(distance), 0, None))
         # [n_bins, channels * n_bands]: triangles whose sum is 1 at every bin.
         self.register_buffer("hats", torch.from_numpy(hats.astype(np.float32)), persistent=False)

@@ -140,6 +140,7 @@ def test_the_envelope_is_level_and_colour_and_no_notes():
     stereo.fit(both)
     torch.testing.assert_close(stereo(both)[:, 257:] - stereo(both)[:, :257], torch.full((1, 257), 6 / DB))
     assert torch.equal(Envelope(config.featurizer, 0)(noise), torch.zeros(1, 257))
+    torch.testing.assert_close(Envelope(config.featurizer, 1)(noise), noise[:, 0])
 
 
 def test_texture_is_the_fluctuation_of_noise(frames):
@@ -513,17 +514,20 @@ def test_train_and_predict_by_the_scripts(recordings, tmp_path):
 
 
 def test_settings_of_an_older_version_are_passed_over_where_they_are_not_used():
-    """Metadata of any preset named reference_patches; of patches, whose model was another one, they are refused."""
-    from config import PRESETS, RunConfig, from_dict, to_dict
+    """Metadata of any preset named reference_patches; those of patches, whose model was another one, are refused, and
+    so is the key where a user gives it."""
+    from config import PRESETS, from_saved, override, to_dict
     from errors import UserError
 
     for preset in ("small", "patches"):
         values = to_dict(PRESETS[preset])
         values["model"]["reference_patches"] = 128
         if preset == "small":
-            assert from_dict(RunConfig, values) == PRESETS[preset]
+            assert from_saved(values) == PRESETS[preset]
+            with pytest.raises(UserError, match=r"unknown key 'model\.reference_patches'"):
+                override(PRESETS[preset], ["model.reference_patches=64"])
         else:
             with pytest.raises(
                 UserError, match="reference_patches is of an older version of the preset patches; train anew"
             ):
-                from_dict(RunConfig, values)
+                from_saved(values)

@@ -369,8 +369,8 @@ def perform(rollouts, folder, job):
 
 
 def assert_same_sound(one, other):
-    """Two files of one format and length, sample by sample within one step of 16 bits: on some CPUs sums come
-    out in another order in another process."""
+    """Two files of one format and length, sample by sample within one step of 16 bits. On some CPUs they are equal to
+    the byte, and on others a sample in some hundred thousand is one step off."""
     (a, rate), (b, other_rate) = soundfile.read(one), soundfile.read(other)
     assert rate == other_rate and a.shape == b.shape
     assert soundfile.info(one).subtype == soundfile.info(other).subtype
