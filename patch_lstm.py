@@ -135,7 +135,7 @@ class PatchLSTM(nn.Module):
         """
         check_varied(chunks, LOWEST_DB)
         frames = torch.from_numpy(chunks)
-        self.envelope.fit(frames)
+        self.envelope.fit(frames, seed)
         frames = frames - self.envelope(frames).unsqueeze(1)
         lowest_db = RELATIVE_LOWEST_DB if self.config.envelope_bands else LOWEST_DB
         fit_patches(self.basis, frames.numpy(), seed, lowest_db)

@@ -11,6 +11,7 @@ from featurizer import DB, MEL_CORNER
 
 LOWEST_DB = -40.0  # of a piece, re the corpus' own: what is silent in one is not made as loud as what is not
 LEAST_DB = -80.0  # re full scale, of any piece: what is softer counts as silence
+N_TYPICAL = 16  # envelopes that stand for all pieces of a corpus
 
 
 class Envelope(nn.Module):
@@ -35,11 +36,35 @@ class Envelope(nn.Module):
         # [n_bins, channels * n_bands]: triangles whose sum is 1 at every bin.
         self.register_buffer("hats", torch.from_numpy(hats.astype(np.float32)), persistent=False)
         self.register_buffer("usual", torch.zeros(hats.shape[1]))  # nepers, of the corpus
+        self.register_buffer("typical", torch.zeros(N_TYPICAL, hats.shape[1]))  # nepers, of its pieces, mean 0
 
     @torch.no_grad()
-    def fit(self, log_magnitude: torch.Tensor):
-        """The corpus' own envelope. Shape: ``[n_chunks, n_frames, n_bins]`` in nepers"""
+    def fit(self, log_magnitude: torch.Tensor, seed: int):
+        """The corpus' own envelope, and the shapes that are typical of its pieces: means of k-means clusters.
+
+        Shape:
+            ``[n_chunks, n_frames, n_bins]`` in nepers
+        """
+        from sklearn.cluster import KMeans
+
         self.usual.copy_(self._bands((2 * log_magnitude).exp().mean((0, 1))))
+        if self.n_bands:
+            shapes = self._shape(self._bands((2 * log_magnitude).exp().mean(1))).numpy()
+            kmeans = KMeans(min(N_TYPICAL, len(np.unique(shapes, axis=0))), n_init=4, random_state=seed % 2**32)
+            centres = kmeans.fit(shapes).cluster_centers_
+            # A tiny corpus has fewer pieces than that: what there is, again.
+            self.typical.copy_(torch.from_numpy(centres[np.arange(N_TYPICAL) % len(centres)]))
+
+    def nearest(self, log_magnitude: torch.Tensor) -> torch.Tensor:
+        """The gains, nepers, that bring pieces to the typical shape which is nearest to theirs; 0 without bands.
+
+        Shape:
+            log_magnitude ``[B, n_frames, n_bins]`` -> ``[B, n_bins]``
+        """
+        if not self.n_bands:
+            return torch.zeros_like(log_magnitude[:, 0])
+        shape = self._shape(self._bands((2 * log_magnitude).exp().mean(1)))
+        return (self.typical[torch.cdist(shape, self.typical).argmin(-1)] - shape) @ self.hats.T
 
     def forward(self, log_magnitude: torch.Tensor, used: torch.Tensor | None = None) -> torch.Tensor:
         """The envelope of each piece, in nepers.
@@ -57,6 +82,12 @@ class Envelope(nn.Module):
             mean = (power * used.unsqueeze(-1)).sum(1) / used.sum(1, keepdim=True).clamp(min=1)
         lowest = (self.usual + LOWEST_DB / DB).clamp(min=LEAST_DB / DB)
         return torch.maximum(self._bands(mean), lowest) @ self.hats.T
+
+    def _shape(self, bands: torch.Tensor) -> torch.Tensor:
+        """What is left of an envelope without its level. Shape: ``[..., channels * n_bands]``, the same"""
+        lowest = (self.usual + LOWEST_DB / DB).clamp(min=LEAST_DB / DB)
+        bands = torch.maximum(bands, lowest)
+        return bands - bands.mean(-1, keepdim=True)
 
     def _bands(self, power: torch.Tensor) -> torch.Tensor:
         """Nepers of each band. Shape: power ``[..., n_bins]`` -> ``[..., channels * n_bands]``"""

@@ -124,7 +124,7 @@ def test_the_envelope_is_level_and_colour_and_no_notes():
     config = patches_config()
     envelope = Envelope(config.featurizer, 16)
     noise = torch.full((1, 8, 257), -20 / DB)
-    envelope.fit(noise)
+    envelope.fit(noise, 0)
     torch.testing.assert_close(DB * envelope(noise), torch.full((1, 257), -20.0), atol=0.1, rtol=0)
     partial = noise.clone()
     partial[..., 60] = 20 / DB
@@ -137,7 +137,7 @@ def test_the_envelope_is_level_and_colour_and_no_notes():
     torch.testing.assert_close(envelope(padded, used), envelope(noise))
     stereo = Envelope(patches_config(featurizer__channels=2).featurizer, 16)
     both = torch.cat([noise, noise + 6 / DB], -1)
-    stereo.fit(both)
+    stereo.fit(both, 0)
     torch.testing.assert_close(stereo(both)[:, 257:] - stereo(both)[:, :257], torch.full((1, 257), 6 / DB))
     assert torch.equal(Envelope(config.featurizer, 0)(noise), torch.zeros(1, 257))
     torch.testing.assert_close(Envelope(config.featurizer, 1)(noise), noise[:, 0])
