@@ -1,7 +1,7 @@
 """Metadata and state file: atomic, checksummed, versioned; a reader may open them at any instant.
 
 ``NAME.json`` says what a run is (hyperparameters and paths, relative to its folder); the state
-file holds every array: model, scaler and codebooks, optimizer, random states. The state is a
+file holds every array: model, scaler and latents, optimizer, random states. The state is a
 plain safetensors file whose header carries the SHA-256 of the whole file.
 """
 
@@ -52,7 +52,7 @@ class Metadata:
     log: str = ""
     previews: str = ""
     tensorboard: str = ""
-    scaler: str = "arrays model.codec.* of codes, model.basis.* of patches, in the state file"
+    scaler: str = "arrays model.basis.* and model.envelope.* in the state file"
     corpus: dict = field(default_factory=dict)
     sessions: list = field(default_factory=list)  # of train.py: what each ran on, and from which step on
 

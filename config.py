@@ -55,7 +55,19 @@ class FeaturizerConfig:
         return self.sample_rate / self.hop_length
 
 
-FORMER_KEYS = ("reference_patches",)  # of the model; in metadata that older versions wrote, whatever their preset
+# Of the model, in metadata that older versions wrote, whatever their preset.
+FORMER_KEYS = (
+    "n_books",
+    "n_codes",
+    "n_heard_books",
+    "input_noise",
+    "head_size",
+    "refiner_size",
+    "code_temperature",
+    "detail_temperature",
+    "drawn_history",
+    "reference_patches",
+)
 MAX_PATCH_FRAMES = 32  # the basis is fitted to pieces of four such patches
 
 
@@ -63,41 +75,25 @@ MAX_PATCH_FRAMES = 32  # the basis is fitted to pieces of four such patches
 class ModelConfig:
     """The LSTM and its output head.
 
-    ``head``: ``codes`` samples residual k-means codes of the log-magnitude frame; ``patches`` samples the latents of
-    a few frames at once, see :mod:`patch_lstm`; ``regression`` is the design this project came from, the mean of raw
-    magnitude and phase.
+    ``head``: ``patches`` samples the latents of a few frames at once, see :mod:`model_definition`; ``regression`` is
+    the design this project came from, the mean of raw magnitude and phase.
     """
 
-    head: str = "codes"
+    head: str = "patches"
     hidden_size: int = 384
     n_layers: int = 2
-    dropout: float = 0.25
-    n_components: int = 256  # principal components of a frame
-    # codes only
-    n_books: int = 8
-    n_codes: int = 256
-    n_heard_books: int = 2  # whose codes the LSTM is told; of the rest it hears where the frame lies
-    input_noise: float = 0.7  # on that, in deviations of the change from frame to frame
-    head_size: int = 256
-    refiner_size: int = 384
-    # Of the codes, in rollouts, but not of the choice between going on and beginning: what is unlikely adds up.
-    code_temperature: float = 1.0
-    # Of the detail below the codes: 1 draws frames that contradict their neighbours, and hisses.
-    detail_temperature: float = 0.7
-    # Of codes the share that are wrong; of patches the largest level of noise, in deviations of the latents.
-    history_noise: float = 0.02
-    # Share of the sequences in training that hear frames of the model's own (1, 1/2, 1/3 ...; 0: none).
-    drawn_history: float = 0.5
-    # Whether the LSTM is told the pulse, see rhythm.Pulse: left to its memory, it loses the beat within seconds.
-    pulse: bool = False
+    dropout: float = 0.1
     # patches only
     patch_frames: int = 4  # frames of one patch: 93 ms at 22050 Hz
+    n_components: int = 384  # principal components of a frame
     n_latents: int = 320  # of a patch
+    floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the frames' RMS at each frequency
     # Bands of the smooth spectrum of a piece, to which its frames are relative: else rollouts go to the level and the
     # colour that are usual in the corpus. 0: frames as they are.
     envelope_bands: int = 16
-    floor_db: float = -5.0  # below it magnitudes are compressed linearly; re the frames' RMS at each frequency
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
+    # The largest level of noise on the history in training, in deviations of the latents: a rollout's own is not exact.
+    history_noise: float = 0.1
     own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
     # Strength of the fluctuation that decoded frames are given below the floor, where they are too smooth; 0: none.
     texture: float = 1.0
@@ -110,22 +106,18 @@ class ModelConfig:
     # On the reference in training, in deviations of the latents, so that it tells what lasts and not what follows.
     reference_noise: float = 0.3
     reference_dropout: float = 0.1  # share of the sequences in training without a reference
+    # Whether the LSTM is told the pulse, see rhythm.Pulse: left to its memory, it loses the beat within seconds.
+    pulse: bool = True
     pulse_dropout: float = 0.1  # share of the sequences in training without a pulse
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
 
     def __post_init__(self):
-        _check(self.head in ("codes", "patches", "regression"), "model.head", "'codes', 'patches' or 'regression'")
-        sizes = "hidden_size", "n_layers", "n_components", "n_books", "n_heard_books", "head_size", "refiner_size"
-        for key in (*sizes, "n_context", "patch_frames", "n_latents", "n_mixture", "prompt_patches"):
+        _check(self.head in ("patches", "regression"), "model.head", "'patches' or 'regression'")
+        sizes = "hidden_size", "n_layers", "n_components", "patch_frames", "n_latents", "n_mixture", "prompt_patches"
+        for key in (*sizes, "n_context"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
-        _check(self.n_heard_books <= self.n_books, "model.n_heard_books", "at most n_books")
-        _check(0 <= self.input_noise <= 10, "model.input_noise", "0 to 10")
-        _check(2 <= self.n_codes <= 65536, "model.n_codes", "2 to 65536")
         _check(0 <= self.dropout < 1, "model.dropout", "0 or more and below 1")
-        _check(0 <= self.code_temperature <= 2, "model.code_temperature", "0 to 2")
-        _check(0 <= self.detail_temperature <= 2, "model.detail_temperature", "0 to 2")
-        _check(0 <= self.drawn_history <= 1, "model.drawn_history", "0 to 1")
         for key in ("own_history", "reference_dropout", "pulse_dropout"):
             _check(0 <= getattr(self, key) <= 1, f"model.{key}", "0 to 1")
         _check(0 <= self.range_quantile < 0.5, "model.range_quantile", "0 or more and below 0.5")
@@ -142,12 +134,12 @@ class TrainingConfig:
     """Optimization. The schedule depends on the step alone, so a run can be prolonged at will."""
 
     seed: int = 0
-    batch_size: int = 64
-    n_frames: int = 64
-    windows_per_episode: int = 16
-    learning_rate: float = 2e-3
-    warmup_steps: int = 50
-    decay_steps: int = 1500
+    batch_size: int = 8
+    n_frames: int = 128  # of a window, a multiple of model.patch_frames
+    windows_per_episode: int = 12
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    decay_steps: int = 6000
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     # A step whose loss or gradient is not finite is skipped, as is one whose loss is so many times that of the first
@@ -158,10 +150,10 @@ class TrainingConfig:
     skips_in_row: int = 20
     return_rate: float = 0.5  # factor of the learning rate from each return on
     returns: int = 1
-    ema_decay: float = 0.995
+    ema_decay: float = 0.999
     gain_db: float = 3.0
     transpose: float = 2.0  # semitones up and down, of six sequences in ten (in batches of 7 and more)
-    stretch: float = 0.0  # share by which sequences are faster or slower, at most, so that other tempos are heard
+    stretch: float = 0.15  # share by which sequences are faster or slower, at most, so that other tempos are heard
     hold_out: float = 0.1
     precision: str = "auto"
 
@@ -197,7 +189,7 @@ class RunConfig:
             _check(not self.training.transpose, "training.transpose", "0 where model.head is 'regression'")
             _check(not self.training.stretch, "training.stretch", "0 where model.head is 'regression'")
             _check(not self.model.pulse, "model.pulse", "false where model.head is 'regression'")
-        if self.model.head == "patches":
+        else:
             whole = self.training.n_frames % self.model.patch_frames == 0
             _check(whole, "training.n_frames", f"a multiple of model.patch_frames, {self.model.patch_frames}")
 
@@ -211,73 +203,36 @@ def is_young(step: int) -> bool:
 
 
 PRESETS = {
-    "small": RunConfig(model=ModelConfig(code_temperature=0.85, pulse=True), training=TrainingConfig(stretch=0.15)),
+    "small": RunConfig(),
     # An hour on two cores, or minutes on a GPU.
     "medium": RunConfig(
-        model=ModelConfig(
-            hidden_size=768,
-            n_layers=3,
-            n_heard_books=3,
-            head_size=384,
-            refiner_size=512,
-            code_temperature=0.85,
-            pulse=True,
-        ),
-        training=TrainingConfig(learning_rate=1.5e-3, warmup_steps=100, decay_steps=3000, stretch=0.15),
+        model=ModelConfig(hidden_size=768, n_layers=3),
+        training=TrainingConfig(learning_rate=7e-4, warmup_steps=200, decay_steps=12000),
     ),
     # Hi-fi stereo, for a GPU.
     "large": RunConfig(
         FeaturizerConfig(sample_rate=44100, n_fft=4096, hop_length=1024, channels=2),
-        ModelConfig(
-            hidden_size=1536,
-            n_layers=3,
-            n_components=512,
-            n_books=12,
-            n_codes=512,
-            n_heard_books=3,
-            head_size=512,
-            refiner_size=1024,
-            code_temperature=0.85,
-            pulse=True,
-        ),
-        TrainingConfig(batch_size=128, learning_rate=1e-3, warmup_steps=200, decay_steps=6000, stretch=0.15),
-    ),
-    "patches": RunConfig(
-        model=ModelConfig(head="patches", dropout=0.1, n_components=384, history_noise=0.1, pulse=True),
-        training=TrainingConfig(
-            batch_size=8,
-            n_frames=128,
-            windows_per_episode=12,
-            learning_rate=1e-3,
-            warmup_steps=100,
-            decay_steps=6000,
-            ema_decay=0.999,
-            stretch=0.15,
-        ),
+        ModelConfig(hidden_size=1536, n_layers=3, n_components=768, n_latents=640, n_mixture=64),
+        TrainingConfig(batch_size=32, learning_rate=5e-4, warmup_steps=400, decay_steps=12000),
     ),
     "original": RunConfig(
         FeaturizerConfig(n_fft=1024, hop_length=256),
-        ModelConfig(head="regression", hidden_size=512, dropout=0.0),
+        ModelConfig(head="regression", hidden_size=512, dropout=0.0, pulse=False),
         TrainingConfig(
+            batch_size=64,
             n_frames=10,
             windows_per_episode=1,
-            learning_rate=1e-3,
+            warmup_steps=50,
+            decay_steps=1500,
             weight_decay=0.0,
             gain_db=0.0,
             transpose=0.0,
+            stretch=0.0,
             ema_decay=0.0,
             precision="fp32",
         ),
     ),
 }
-
-
-def check_top_k(config: RunConfig, top_k: int):
-    """Raises :class:`errors.UserError` where a model is asked to choose among codes that it does not have."""
-    if top_k and config.model.head != "codes":
-        raise UserError(
-            f"top-k {top_k}: a model of {config.model.head} has no codes to choose among; use the temperature"
-        )
 
 
 def to_dict(config) -> dict:
@@ -290,15 +245,12 @@ def from_saved(values) -> RunConfig:
     gone since then are passed over where it does not use them.
 
     Raises:
-        UserError: it uses them, or as :func:`from_dict`.
+        UserError: it is of a model that is gone since then, or as :func:`from_dict`.
     """
     model = values.get("model") if isinstance(values, dict) else None
     if isinstance(model, dict) and (former := [key for key in FORMER_KEYS if key in model]):
-        if model.get("head") == "patches":
-            raise UserError(
-                f"configuration: model.{former[0]} is of an older version of the preset patches; "
-                "train anew with --force"
-            )
+        if model.get("head") != "regression":
+            raise UserError("configuration: is of an older version, whose models are no more; train anew with --force")
         values = {**values, "model": {key: value for key, value in model.items() if key not in former}}
     return from_dict(RunConfig, values)
 

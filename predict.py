@@ -74,7 +74,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         metavar="T",
         help="0: the likeliest, 1: as varied as the recordings (default: 1)",
     )
-    add("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest codes (0: all)")
+    add("--top-k", help=argparse.SUPPRESS)
     add("--seed", type=int, default=0, metavar="S", help="another seed, another continuation")
 
     add = parser.add_argument_group("output").add_argument
@@ -138,8 +138,8 @@ def check_numbers(arguments: argparse.Namespace):
         raise UserError(f"--bars {arguments.bars}: must be at least 1")
     if not 0 <= arguments.temperature <= 10:
         raise UserError(f"--temperature {arguments.temperature}: must be 0 to 10")
-    if arguments.top_k < 0:
-        raise UserError(f"--top-k {arguments.top_k}: must be 0 (all) or more")
+    if arguments.top_k is not None:
+        raise UserError("--top-k: is no more, since models have no codes to choose among; use --temperature")
     if not 0 <= arguments.seed < 2**63:
         raise UserError(f"--seed {arguments.seed}: must be 0 or more, below 2^63")
     if arguments.threads < 1:
@@ -255,12 +255,10 @@ def roll_out(arguments: argparse.Namespace, paths: list[Path], stop: Stop) -> in
     from concurrent.futures import ThreadPoolExecutor
 
     from checkpoint import read_metadata
-    from config import check_top_k
 
     began = time.monotonic()
     config = read_metadata(arguments.metadata).config
     framing = config.featurizer
-    check_top_k(config, arguments.top_k)
     if arguments.frames:
         check_length(f"--frames {arguments.frames}", arguments.frames / framing.frame_rate)
     cancelled = threading.Event()
@@ -311,7 +309,7 @@ def roll_out(arguments: argparse.Namespace, paths: list[Path], stop: Stop) -> in
         arguments.rate or framing.sample_rate,
         arguments.channels or framing.channels,
     )
-    sampling = {name: getattr(arguments, name) for name in ("temperature", "top_k", "seed")}
+    sampling = {name: getattr(arguments, name) for name in ("temperature", "seed")}
     written = write_takes(
         predictor,
         plan(predictor, prompts, paths, seconds, arguments.voice),

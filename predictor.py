@@ -1,4 +1,4 @@
-"""Stateful rollout: one frame at a time, one path for predict, preview, evaluation and web."""
+"""Stateful rollout: patch after patch, one path for predict, preview, evaluation and web."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from checkpoint import State, load_run
 from config import RunConfig
 from device import rollout_linear, use_threads
 from featurizer import Featurizer
-from model_definition import build_model
+from model_definition import build_model, plain_linear
 from phase import CROSSFADE, continue_waveform, lookahead
 from rhythm import last_pulse
-from rollout import Layout, plain_linear
 from voice import equalize, fit_equalizer, fit_room, reverberate
 
 BLOCK = 256  # frames between two calls of the phase repair
@@ -76,8 +75,7 @@ class Predictor:
     def in_voice(self, waveform: torch.Tensor) -> torch.Tensor:
         """A synthesized prompt as the corpus might sound: its room, spectral envelope and level, see :mod:`voice`.
 
-        The last :data:`MAX_PROMPT_SECONDS` are what it is measured by. A model without codes has no typical frames, and
-        so no envelope; the original design knows the level only.
+        The last :data:`MAX_PROMPT_SECONDS` are what it is measured by. The original design knows the level only.
 
         Shape:
             waveform ``[n_samples]``, stereo ``[2, n_samples]``, the same
@@ -88,18 +86,14 @@ class Predictor:
             heard = self._hear(waveform.unsqueeze(0))[1][0].cpu()
             seconds = fit_room(heard if heard.dim() == 1 else heard.mean(0), featurizer, self.decay)
             waveform = self.match_level(reverberate(waveform, rate, seconds))
-        if not hasattr(self.model, "codec"):
+        if self.model.predicts_phase:
             return waveform
-        heard, codec = self._hear(waveform.unsqueeze(0))[1][0].cpu(), copy.deepcopy(self.model.codec).cpu()
-        return self.match_level(equalize(waveform, fit_equalizer(heard, featurizer, codec.typical)))
+        heard, envelope = self._hear(waveform.unsqueeze(0))[1][0].cpu(), copy.deepcopy(self.model.envelope).cpu()
+        return self.match_level(equalize(waveform, fit_equalizer(heard, featurizer, envelope)))
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
-
-    @functools.cached_property
-    def _layout(self):
-        return self.model.lay_out(rollout_linear(self.device) or plain_linear)
 
     @functools.cached_property
     def _packed(self):
@@ -111,7 +105,6 @@ class Predictor:
         prompt: torch.Tensor,
         n_frames: int,
         temperature: float = 1.0,
-        top_k: int = 0,
         seed: int = 0,
         progress=None,
         tempos: Sequence[float | None] | None = None,
@@ -131,7 +124,7 @@ class Predictor:
         Raises:
             ValueError: ``n_frames`` is not positive, or the prompt has other channels than the model.
         """
-        blocks = self.stream(prompt, n_frames, temperature, top_k, seed, progress, tempos=tempos)
+        blocks = self.stream(prompt, n_frames, temperature, seed, progress, tempos=tempos)
         return rejoin(prompt.to(self.device), blocks)
 
     @torch.inference_mode()
@@ -140,7 +133,6 @@ class Predictor:
         prompts: torch.Tensor | Sequence[torch.Tensor],
         n_frames: int,
         temperature: float = 1.0,
-        top_k: int = 0,
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
         n_futures: int = 1,
@@ -172,7 +164,7 @@ class Predictor:
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
         pulse = self.pulse(prompts, tempos)
-        frames = self.frames(prompts, temperature, top_k, seed, n_futures=n_futures, pulse=pulse)
+        frames = self.frames(prompts, temperature, seed, n_futures, pulse)
         frames = itertools.takewhile(lambda _: not stopped(), frames)
         return self._sound(self._ends(prompts).repeat_interleave(n_futures, 0), frames, n_frames, progress)
 
@@ -185,8 +177,8 @@ class Predictor:
         Args:
             waveform: prompts with what really follows them.
             n_prompt: samples of the prompt.
-            codec: True keeps the true codes and draws the rest, of a model of patches the true latents; False keeps
-                the true magnitudes, so that only the phase is made anew.
+            codec: True keeps the true latents, which the original design has none of; False keeps the true magnitudes,
+                so that only the phase is made anew.
             progress: called with each frame, with the number of those made so far.
 
         Shape:
@@ -196,45 +188,32 @@ class Predictor:
         Raises:
             ValueError: the waveform has other channels than the model.
         """
-        framing = self.config.featurizer
+        framing, featurizer = self.config.featurizer, Featurizer(self.config.featurizer, self.device)
         self._check_channels(waveform)
         prompt = waveform[..., :n_prompt]
         follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :].to(self.device)
-        true = Featurizer(framing, self.device).log_magnitude(follows)
-        frames = iter(true.unbind(1))
-        if codec and hasattr(self.model, "basis"):
-            basis, rng = self.model.basis, torch.Generator(self.device).manual_seed(seed)
-            heard = Featurizer(framing, self.device).log_magnitude(self._hear(prompt)[1])
-            envelope = self.model.prompt_envelope(heard).unsqueeze(1)
-            made = basis.textured(basis.remake(true - envelope), self.config.model.texture, rng) + envelope
-            frames = iter(made.unbind(1))
-        elif codec:
-            frames = self.frames(prompt, seed=seed, true_codes=self.model.codec.encode(true))
+        frames = featurizer.log_magnitude(follows)
+        if codec:
+            heard = featurizer.log_magnitude(self._hear(prompt)[1])
+            frames = self.model.remake(frames, heard, torch.Generator(self.device).manual_seed(seed))
+        n_frames, frames = frames.shape[1] - lookahead(framing), iter(frames.unbind(1))
         if progress:
             frames = _counted(frames, progress)
-        return rejoin(
-            prompt.to(self.device), self._sound(self._ends(prompt), frames, len(true[0]) - lookahead(framing))
-        )
+        return rejoin(prompt.to(self.device), self._sound(self._ends(prompt), frames, n_frames))
 
     def frames(
         self,
         prompts,
         temperature: float = 1.0,
-        top_k: int = 0,
         seed: int = 0,
-        true_codes=None,
         n_futures: int = 1,
         pulse: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ):
-        """The frames that follow each prompt, one after another; without ``true_codes`` there is no end.
+    ) -> Iterator[torch.Tensor]:
+        """The frames that follow each prompt, one after another, without an end.
 
         Args:
             prompts, n_futures: as of :meth:`stream`.
-            true_codes: taken instead of drawn ones.
             pulse: of each prompt, from :meth:`pulse`; default: as its sound has it.
-
-        Shape:
-            true_codes ``[B, T, n_books]``
 
         Yields:
             log-magnitude ``[B * n_futures, n_bins]``, with the phase beside it where the model predicts it
@@ -244,21 +223,23 @@ class Predictor:
         for batch in [prompts] if isinstance(prompts, torch.Tensor) else [prompt.unsqueeze(0) for prompt in prompts]:
             featurizer, heard = self._hear(batch)
             own, pulse = zip(*(x.split((len(batch), len(x) - len(batch))) for x in pulse), strict=True)
-            if hasattr(self.model, "basis"):
-                states.append(self.model.prefill(featurizer.log_magnitude(heard), own))
-            else:
-                states.append(self.model.start(featurizer.join(featurizer.stft(heard)), self._layout, generator, own))
-        state = join_states(states)
-        if n_futures > 1:
-            state = map_state(state, lambda x, dim: x.repeat_interleave(n_futures, dim))
-        if hasattr(self.model, "basis"):
-            _, state = self._packed.next_frames(state, temperature, generator)  # the prompt's own last patch
+            known = (
+                featurizer.join(featurizer.stft(heard))
+                if self.model.predicts_phase
+                else featurizer.log_magnitude(heard)
+            )
+            states.append(self._packed.prefill(known, own))
+        state = type(states[0])(
+            *(torch.cat(tensors).repeat_interleave(n_futures, 0) for tensors in zip(*states, strict=True))
+        )
+
+        def following():
+            nonlocal state
             while True:
                 frames, state = self._packed.next_frames(state, temperature, generator)
                 yield from frames.unbind(1)
-        for codes in itertools.repeat({}) if true_codes is None else ({"true_codes": c} for c in true_codes.unbind(1)):
-            frame, state = self.model.next_frame(state, temperature, top_k, generator, **codes)
-            yield frame
+
+        return itertools.islice(following(), self.model.behind, None)
 
     def pulse(self, prompts, tempos: Sequence[float | None] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The pulse of each prompt in its last frame, and by how much it turns from frame to frame, see
@@ -347,27 +328,3 @@ def rejoin(prompt: torch.Tensor, blocks) -> torch.Tensor:
     :data:`phase.CROSSFADE` samples, as one waveform. Shape: ``[..., n_samples]`` -> ``[..., more]``"""
     lead = max(0, CROSSFADE - prompt.shape[-1])  # a prompt shorter than the fade
     return torch.cat([prompt[..., :-CROSSFADE], *blocks], dim=-1)[..., lead:]
-
-
-def map_state(state, function):
-    """``function(tensor, dim of the batch)`` of each tensor of a rollout's state.
-
-    The batch is the first dimension of a state that is a tensor, and the last but one of those in a tuple; tensors
-    of a :class:`rollout.Layout`, which has no batch, and what is no tensor stay as they are.
-    """
-    return _map_states([state], lambda tensors, dim: function(tensors[0], dim))
-
-
-def join_states(states: Sequence):
-    """Rollout states of one model as that of one batch."""
-    return states[0] if len(states) == 1 else _map_states(states, torch.cat)
-
-
-def _map_states(states, function, dim: int = 0):
-    first = states[0]
-    if isinstance(first, torch.Tensor):
-        return function(states, dim)
-    if isinstance(first, Layout) or not isinstance(first, (tuple, list)):
-        return first
-    fields = [_map_states(field, function, -2) for field in zip(*states, strict=True)]
-    return type(first)(*fields) if hasattr(first, "_fields") else type(first)(fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,12 @@ from torch import nn
 
 from config import FeaturizerConfig, ModelConfig
 from featurizer import MIN_LOG_MAGNITUDE
+
+
+class WindowState(NamedTuple):
+    """What a rollout carries from frame to frame."""
+
+    window: torch.Tensor  # the last frames, raw [B, n_context, 2 * n_bins]
 
 
 class RegressionLSTM(nn.Module):
@@ -21,6 +27,7 @@ class RegressionLSTM(nn.Module):
     """
 
     predicts_phase = True
+    behind = 0  # frames of a prompt that its rollout begins with
 
     def __init__(self, featurizer: FeaturizerConfig, config: ModelConfig):
         super().__init__()
@@ -40,8 +47,7 @@ class RegressionLSTM(nn.Module):
         """Squared error of the frame after the window.
 
         Shape:
-            frames ``[B, n_context + 1, 2 * n_bins]``, mask ``[B, n_context + 1]`` -> ``(scalar,
-            None, [1])``
+            frames ``[B, n_context + 1, 2 * n_bins]``, mask ``[B, n_context + 1]`` -> ``(scalar, None)``
         """
         raw = self._raw(frames)
         predicted = self._predict(raw[:, :-1])
@@ -49,24 +55,24 @@ class RegressionLSTM(nn.Module):
         if mask is not None:
             whole = mask.all(dim=1)
             error = (error * whole).sum() / whole.sum().clamp(min=1)
-        error = error.mean()
-        return error, None, error.detach().reshape(1)
+        return error.mean(), None
 
     def _predict(self, window: torch.Tensor) -> torch.Tensor:
         output, _ = self.lstm(window.transpose(0, 1))
         return self.output(output[-1])
 
-    def lay_out(self, linear: Callable | None = None) -> None:
-        """Nothing to prepare."""
+    def packed(self, linear) -> RegressionLSTM:
+        """Nothing to lay out: the model itself."""
+        return self
 
-    def start(self, frames: torch.Tensor, layout: None = None, generator=None, pulse=None):
+    def prefill(self, frames: torch.Tensor, pulse=None) -> WindowState:
         """Rollout state after a prompt. Shape: frames ``[B, T, 2 * n_bins]``"""
         window = self._raw(frames[:, -self.config.n_context :])
-        return F.pad(window, (0, 0, self.config.n_context - window.shape[1], 0))
+        return WindowState(F.pad(window, (0, 0, self.config.n_context - window.shape[1], 0)))
 
-    def next_frame(self, state, temperature: float = 1.0, top_k: int = 0, generator=None):
-        """The mean next frame; nothing is drawn. Shape: -> ``(frame [B, 2 * n_bins], state)``"""
-        raw = self._predict(state)
+    def next_frames(self, state: WindowState, temperature: float = 1.0, generator=None):
+        """The mean next frame; nothing is sampled. Shape: -> ``(frame [B, 1, 2 * n_bins], state)``"""
+        raw = self._predict(state.window)
         magnitude, phase = raw.chunk(2, dim=-1)
         frame = torch.cat([magnitude.clamp(min=math.exp(MIN_LOG_MAGNITUDE)).log(), phase], dim=-1)
-        return frame, torch.cat([state[:, 1:], raw.unsqueeze(1)], dim=1)
+        return frame.unsqueeze(1), WindowState(torch.cat([state.window[:, 1:], raw.unsqueeze(1)], dim=1))

@@ -108,12 +108,12 @@ class Session:
         with self.progress.task("making the model"):
             self.trainer = Trainer(config, training, corpus.level, self.device)
         if state is None:
-            what, method = "scaler and codebooks", self.trainer.fit
+            what, method = "scaler and latents", self.trainer.fit
             if metadata.origin:
                 before, learned = load_run(metadata.resolve("origin"))
                 what, method = f"weights of {before.path}", functools.partial(self.trainer.start_from, learned)
-            with self.progress.task(what) as task:
-                self.fit(method, lambda share: setattr(task, "fraction", share))
+            with self.progress.task(what):
+                self.fit(method)
             self.progress.close()
             summary = {k: v for k, v in corpus.report().items() if not isinstance(v, list)}
             summary["n_held_out"] = len(self.held_out)
@@ -135,22 +135,22 @@ class Session:
             write_metadata(self.metadata)
         except OSError as error:
             raise UserError(f"{metadata.path}: cannot be written ({error.strerror}); {remedy(error)}") from None
-        self.preparation = f"decoding {decoding:.1f} s, codebooks {time.monotonic() - start:.1f} s"
+        self.preparation = f"decoding {decoding:.1f} s, latents {time.monotonic() - start:.1f} s"
         with self.progress.task("opening the log"):
             self.log = RunLog(self.metadata, say)
 
-    def fit(self, method, progress):
-        """``method(progress)`` of the trainer, without what can be read no more."""
+    def fit(self, method):
+        """``method()`` of the trainer, without what can be read no more."""
         while self.trainer.segments:
             with self.losing():
-                return self.fit_once(method, progress)
+                return self.fit_once(method)
         raise UserError(self.nothing_left())
 
-    def fit_once(self, method, progress):
+    def fit_once(self, method):
         """The same; recordings that nothing can be learned from become a line."""
         recordings = self.arguments.recordings
         try:
-            method(progress)
+            method()
             check_finite(self.trainer.state().tensors, {})
         except NotFinite as error:
             mend = "leave out those whose samples are far beyond 1"
@@ -355,11 +355,8 @@ class Session:
         return limit
 
     def save(self, final: bool):
-        """State; in time that is left calibration, held-out loss, preview. A write that fails costs this save alone."""
+        """State; in time that is left held-out loss, preview. A write that fails costs this save alone."""
         left_out_before, self.left_out = self.left_out, []
-        if self.trainer.calibrates and (limit := self.limit("calibrating", final)):
-            with self.beside("calibrating", limit) as watch:
-                self.trainer.calibrate(watch)
         slim = final and self.arguments.slim and self.finished()
         path = self.metadata.resolve("state")
         try:

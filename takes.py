@@ -119,7 +119,7 @@ def write_takes(
         stopped: once it is true, the files end with what has been made; their loop is left out.
         heard: is given, for the take of each index, what of its prompt and then of each block goes into its file,
             float32 ``[n_samples]`` or ``[2, n_samples]`` at the model's rate, as it is made.
-        sampling: temperature, top_k, seed and progress, as of :meth:`predictor.Predictor.stream`.
+        sampling: temperature, seed and progress, as of :meth:`predictor.Predictor.stream`.
 
     Raises:
         UserError: a file cannot be written; it is not left behind, nor are those after it.

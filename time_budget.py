@@ -1,12 +1,11 @@
-"""How much time a training spends on what is not a step: saving, calibrating, held-out loss, previews."""
+"""How much time a training spends on what is not a step: saving, held-out loss, previews."""
 
 from __future__ import annotations
 
 SHARE = 0.1  # of the time in steps, for all of it together
-EARLY_STEPS = 100  # before that, a calibration, a held-out loss or a preview tells nothing
+EARLY_STEPS = 100  # before that, a held-out loss or a preview tells nothing
 LAST_SECONDS = 30.0  # that they may take together at the end of a run, however short that was
-# What each is taken to cost, s, until it has been measured: a calibration with `small` on one core takes 6 s.
-FIRST_GUESS = {"calibrating": 8.0, "held-out loss": 3.0, "preview": 3.0}
+FIRST_GUESS = {"held-out loss": 3.0, "preview": 3.0}  # what each is taken to cost, s, until it has been measured
 
 
 class TimeBudget:

@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 import fitting
-from calibration import calibrate
 from checkpoint import State
-from codec import fit_codec
 from config import RunConfig, to_dict
 from dataset import AudioDataset, Segment, spread_chunks, without
 from device import has_bf16_matrix_units, use_threads
@@ -21,11 +19,6 @@ from errors import count
 from featurizer import Featurizer
 from model_definition import build_model
 from pcm_store import Recording
-from predictor import Predictor
-
-FIT_CHUNKS = 600  # pieces of the corpus that scaler and codebooks are fitted to
-FIT_FRAMES = 64  # frames in each
-PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES = 400, 128  # the same of a model of patches
 
 
 class Diverged(Exception):
@@ -33,7 +26,7 @@ class Diverged(Exception):
 
 
 class Abandoned(Exception):
-    """Raised by what watches a step, a calibration, a held-out loss or a preview, to give it up."""
+    """Raised by what watches a step, a held-out loss or a preview, to give it up."""
 
 
 class Trainer:
@@ -73,56 +66,38 @@ class Trainer:
         self.dtype = torch.bfloat16 if fast else torch.float32
 
     @torch.no_grad()
-    def fit(self, progress: Callable[[float], None] = lambda share: None):
-        """Scaler, components and codebooks or latents of the corpus; call once, before the first step.
-
-        Args:
-            progress: called with the share that is done.
+    def fit(self):
+        """Scaler and latents of the corpus; call once, before the first step.
 
         Raises:
             NotFinite: the recordings are beyond what float32 can square.
             featurizer.Unvaried: nothing changes in them.
         """
         featurizer, seed = Featurizer(self.config.featurizer), self.config.training.seed
-        with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
-            if hasattr(self.model, "codec"):
-                chunks = fitting.chunks(self.segments, featurizer, FIT_CHUNKS, FIT_FRAMES, seed)
-                self._fit_codec(chunks, featurizer, progress)
-            if hasattr(self.model, "basis"):
-                chunks = fitting.chunks(self.segments, featurizer, PATCH_FIT_CHUNKS, PATCH_FIT_FRAMES, seed)
-                self.model.cpu().fit(chunks, seed)
-                self.model.to(self.device)
+        if not self.model.predicts_phase:
+            with use_threads(1):  # beside another program, two threads take ten times as long, see use_threads
+                self.model.cpu().fit(fitting.chunks(self.segments, featurizer, seed), seed)
+            self.model.to(self.device)
         self.average = self._weights()
         self._measure(featurizer)
-        progress(1.0)
 
     @torch.no_grad()
-    def start_from(self, state: State, progress: Callable[[float], None] = lambda share: None):
-        """Begin with the averaged weights, the scaler and the codebooks or latents of a run of the same model, in the
-        place of :meth:`fit`; the level and the decay of the recordings, and how far they drift, are their own.
+    def start_from(self, state: State):
+        """Begin with the averaged weights, the scaler and the latents of a run of the same model, in the place of
+        :meth:`fit`; the level and the decay of the recordings are their own.
 
         Args:
             state: whole or slim, of the same shapes, see :func:`run_start.other_shape`.
-            progress: as of :meth:`fit`.
         """
         self.model.load_state_dict({**state.group("model"), **state.group("average")})
         self.average = self._weights()
         self._measure(Featurizer(self.config.featurizer))
-        progress(1.0)
 
     def _measure(self, featurizer: Featurizer):
-        """What the recordings alone decide: how fast they die away, how far they drift."""
-        with use_threads(1):
-            if hasattr(self.model, "codec"):
-                fitting.measure_drift(self.model, self._pieces, featurizer, self.level)
-            if hasattr(self.model, "codec") or hasattr(self.model, "basis"):
+        """What the recordings alone decide: how fast they die away."""
+        if not self.model.predicts_phase:
+            with use_threads(1):
                 self.decay = fitting.decay(self._pieces, featurizer)
-
-    def _fit_codec(self, chunks: np.ndarray, featurizer: Featurizer, progress: Callable[[float], None]):
-        codec, framing = self.model.codec.cpu(), self.config.featurizer
-        seed = self.config.training.seed
-        fit_codec(codec, chunks, framing.sample_rate, seed, framing.channels, lambda share: progress(0.1 + 0.7 * share))
-        codec.to(self.device)
 
     @property
     def _patch_frames(self) -> int:
@@ -140,8 +115,8 @@ class Trainer:
         return training.batch_size * (1 if self.model.predicts_phase else training.n_frames)
 
     def train_step(self) -> dict:
-        """One step. Returns ``loss`` (nats per code, nats per latent up to a constant, or squared error), ``losses`` of
-        each book and of the detail, ``learning_rate`` and ``gradient_norm``.
+        """One step. Returns ``loss`` (nats per latent up to a constant, or squared error), ``learning_rate`` and
+        ``gradient_norm``.
 
         While :attr:`interruptible`, the handler of a signal may raise: then the step has not been. A step without a
         usable loss is skipped: it changes neither weights nor average. Too many of them in a row, and the weights go
@@ -157,7 +132,7 @@ class Trainer:
             group["lr"] = rate
         try:
             self.interruptible = True
-            loss, losses = self._loss(self.dataset[self.step])
+            loss = self._loss(self.dataset[self.step])
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
             usable = self._is_usable(loss.item(), norm.item())
@@ -180,7 +155,7 @@ class Trainer:
         self.step += 1
         if self.skipped_in_row >= config.skips_in_row:
             self._go_back()
-        return {"loss": loss.item(), "losses": losses.tolist(), "learning_rate": rate, "gradient_norm": norm.item()}
+        return {"loss": loss.item(), "learning_rate": rate, "gradient_norm": norm.item()}
 
     def _is_usable(self, loss: float, norm: float) -> bool:
         if not (math.isfinite(norm) and math.isfinite(loss)):
@@ -205,14 +180,14 @@ class Trainer:
         self.model.load_state_dict(self.average, strict=False)
         self.n_returns, self.skipped_in_row = self.n_returns + 1, 0
 
-    def _loss(self, batch: dict):
+    def _loss(self, batch: dict) -> torch.Tensor:
         if batch["starts_episode"]:
             self.carry = None
         features, mask = self._features(batch)
         pulse = None if batch["pulse"] is None else batch["pulse"].to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            loss, self.carry, losses = self.model.loss(features, self.carry, mask, pulse)
-        return loss, losses
+            loss, self.carry = self.model.loss(features, self.carry, mask, pulse)
+        return loss
 
     @torch.no_grad()
     def _features(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
@@ -252,7 +227,7 @@ class Trainer:
         """Loss of the averaged weights on other recordings: the same places every time.
 
         Args:
-            watch: as of :meth:`calibrate`, called with each layer.
+            watch: called with the share that is done, with each layer; where it raises, everything stays as it was.
         """
         if not segments:
             return float("nan")
@@ -268,7 +243,7 @@ class Trainer:
                 losses = []
                 for i in range(n_batches):
                     with self._watched(lambda done=i / n_batches: watch(done)):
-                        losses.append(self._loss(dataset[i * every])[0].item())
+                        losses.append(self._loss(dataset[i * every]).item())
                 return float(np.mean(losses))
         finally:
             self.carry = carry
@@ -298,24 +273,6 @@ class Trainer:
             yield self.model
         finally:
             self.model.load_state_dict(own, strict=False)
-
-    @property
-    def calibrates(self) -> bool:
-        """Whether the model has anything that is calibrated."""
-        return hasattr(self.model, "codec")
-
-    @torch.no_grad()
-    def calibrate(self, watch: Callable[[float], None] = lambda share: None):
-        """Measure on the training recordings by how much the decoder is too soft and rollouts too calm, and make up for
-        it, see :mod:`calibration`: training itself does not depend on it.
-
-        Args:
-            watch: called with the share that is done, with each frame. Where it raises, everything stays as it was.
-        """
-        if self.calibrates:
-            with self._averaged() as model:
-                predictor = Predictor(model, self.config, self.level, self.step)
-                calibrate(predictor, self._pieces, self.config.training.seed, watch)
 
     def _pieces(self, n: int, n_samples: int) -> torch.Tensor | None:
         """Up to n pieces of training recordings ``[n, (2,) n_samples]``; None where most are shorter than that."""
@@ -365,7 +322,7 @@ class Trainer:
             torch.mps.set_rng_state(states["random.mps"])
 
     def slim_state(self) -> State:
-        """What a rollout needs of it: the averaged weights, in float16, and the codec."""
+        """What a rollout needs of it: the averaged weights, in float16, and the latents."""
         state = self.state()
         names = {f"model.{name}" for name in self.average}
         kept = {name: t for name, t in state.tensors.items() if name.startswith("model.") and name not in names}

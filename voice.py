@@ -2,18 +2,16 @@
 
 A soundfont's samples are dry and have another balance of bass and treble than recordings. A model goes on as
 its prompt sounds: from such a prompt, to what no recording has. All that is asked of the corpus is how fast its sounds
-die away, and which of its typical frames is nearest to a given one. Timing and pitch stay as they are.
+die away, and which of its typical envelopes is nearest to a given one. Timing and pitch stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
-from codec import FLOOR_DB
 from featurizer import DB, Featurizer
+from spectral.envelope import Envelope
 
 N_BANDS, BAND_RANGE = 24, (80.0, 8000.0)  # mel bands in which decays are looked for, and Hz
 SLOPE_SECONDS = 0.25  # over which a slope is taken
@@ -23,10 +21,7 @@ FASTEST = 5.0  # percent of the slopes, at which the fastest decays are read
 ROOMS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # s of reverberation time that are tried
 BEFORE = 0.01  # s between a sound and its reverberation
 TREBLE = 4000.0  # Hz, above which a room's reverberation takes half the time
-SMOOTH_OCTAVES, LOWEST = 2 / 3, 40.0  # the envelope is as smooth as that: partials stay; Hz below which it is flat
 MAX_GAIN_DB = 15.0  # of the equalizer
-SOUNDING_DB = 30.0  # below the loudest frame, which count for the envelope
-N_ROUNDS = 4  # from frame to typical frame and back, after which little changes
 
 
 def decay_slopes(waveform: torch.Tensor, featurizer: Featurizer) -> np.ndarray:
@@ -97,33 +92,16 @@ def reverberate(waveform: torch.Tensor, sample_rate: int, seconds: float) -> tor
     return _filtered(waveform, np.concatenate([lead, tail], -1), 0)
 
 
-def fit_equalizer(
-    waveform: torch.Tensor, featurizer: Featurizer, typical: Callable[[torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
-    """The gains, nepers, that give a waveform the smooth envelope of the typical frames that are nearest to its own.
-
-    From frame to nearest typical frame, and again with the envelope that this gives, in a few rounds (as iterated
-    closest points, Besl and McKay 1992): a flute goes to the flutes of the corpus, and not to its mean.
-
-    Args:
-        typical: the nearest typical frame of each, log-magnitude ``[T, n_bins]`` -> ``[T, n_bins]``.
+def fit_equalizer(waveform: torch.Tensor, featurizer: Featurizer, envelope: Envelope) -> torch.Tensor:
+    """The gains, nepers, that give a waveform the shape of the typical envelope which is nearest to its own, the same
+    for both channels and at most :data:`MAX_GAIN_DB`: a flute goes to the flutes of the corpus, and not to its mean.
 
     Shape:
         waveform ``[n_samples]`` or ``[2, n_samples]``, at least ``n_fft`` -> ``[n_channel_bins]``
     """
-    frames, framing = featurizer.log_magnitude(waveform), featurizer.config
-    power = (2 * frames).exp().sum(-1)
-    frames = frames[power >= power.max() * 10 ** (-SOUNDING_DB / 10)]
-    smooth = _octave_smoothing(framing.sample_rate, framing.n_channel_bins)
-    gain = frames.new_zeros(framing.n_channel_bins)
-    for _ in range(N_ROUNDS):
-        shaped = (frames + gain.repeat(framing.channels)).clamp(min=FLOOR_DB / DB)
-        step = (typical(shaped) - shaped).mean(0).unflatten(-1, (framing.channels, -1)).mean(0)
-        gain = gain + smooth @ step
-        # As loud as before: what is alike in all bins is not the envelope's.
-        louder = (2 * (frames + gain.repeat(framing.channels))).exp().sum() / (2 * frames).exp().sum().clamp(min=1e-20)
-        gain = (gain - 0.5 * louder.clamp(min=1e-20).log()).clamp(-MAX_GAIN_DB / DB, MAX_GAIN_DB / DB)
-    return gain
+    gain = envelope.to_typical(featurizer.log_magnitude(waveform).unsqueeze(0))[0]
+    gain = gain.unflatten(-1, (featurizer.config.channels, -1)).mean(0)
+    return gain.clamp(-MAX_GAIN_DB / DB, MAX_GAIN_DB / DB)
 
 
 def equalize(waveform: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
@@ -157,12 +135,3 @@ def _mel_bands(sample_rate: int, n_channel_bins: int) -> torch.Tensor:
     width = edges[1] - edges[0]
     weights = np.maximum(0, np.minimum(at - edges[:-2, None], edges[2:, None] - at) / width)
     return torch.from_numpy((weights / weights.sum(1, keepdims=True).clip(min=1e-9)).astype(np.float32))
-
-
-def _octave_smoothing(sample_rate: int, n_channel_bins: int) -> torch.Tensor:
-    """Means over a normal distribution of :data:`SMOOTH_OCTAVES` at half its height, on a logarithmic axis. Shape:
-    ``[n_channel_bins, n_channel_bins]``"""
-    frequency = np.linspace(0, sample_rate / 2, n_channel_bins).clip(min=LOWEST)
-    distance = np.log2(frequency[:, None] / frequency) / SMOOTH_OCTAVES
-    weights = np.exp2(-4 * distance**2) / frequency  # there are the more bins in an octave, the higher it is
-    return torch.from_numpy((weights / weights.sum(1, keepdims=True)).astype(np.float32))

@@ -18,7 +18,7 @@ from demo.chorales import write_chorales
 
 TINY = [
     "featurizer.sample_rate=8000", "featurizer.n_fft=512", "featurizer.hop_length=128", "model.hidden_size=64",
-    "model.n_components=24", "model.n_books=2", "model.n_codes=32", "model.head_size=32", "training.batch_size=4",
+    "model.n_components=24", "model.n_latents=24", "model.n_mixture=4", "training.batch_size=4",
     "training.n_frames=8",
 ]  # fmt: skip
 

@@ -39,7 +39,6 @@ VALID = {
     "length": 0.2,
     "unit": "seconds",
     "temperature": 1,
-    "top_k": 0,
     "seed": 0,
     "continuations": 1,
     "tempo": 0,

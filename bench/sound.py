@@ -218,11 +218,6 @@ def continuations(predictor, prompts, seconds: float, temperature: float | None 
     return torch.cat(parts)[..., : prompts.shape[-1] + round(seconds * predictor.config.featurizer.sample_rate)]
 
 
-def _has_codec(predictor) -> bool:
-    model = getattr(predictor, "model", None)
-    return hasattr(model, "codec") or hasattr(model, "basis")
-
-
 def measure(
     recordings, metadata_paths, temperature=None, seed=0, device="cpu", on_row=None, say=print, **options
 ) -> dict:
@@ -284,7 +279,7 @@ def measure(
             known = {"step": predictor.step, "minutes": state.info["seconds"] / 60}
             known["held_out_loss"] = held_out_loss(m.config, state, own, device)
             del state
-            if one.parts and _has_codec(predictor):
+            if one.parts and not predictor.model.predicts_phase:
                 for kind, codec in (("phase only", False), ("codec only", True)):
                     say(f"{name}, {kind}")
                     parts = [predictor.reconstruct(x, p.n_prompt, codec, seed).cpu() for x in pieces.split(BATCH)]

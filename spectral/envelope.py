@@ -55,7 +55,7 @@ class Envelope(nn.Module):
             # A tiny corpus has fewer pieces than that: what there is, again.
             self.typical.copy_(torch.from_numpy(centres[np.arange(N_TYPICAL) % len(centres)]))
 
-    def nearest(self, log_magnitude: torch.Tensor) -> torch.Tensor:
+    def to_typical(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """The gains, nepers, that bring pieces to the typical shape which is nearest to theirs; 0 without bands.
 
         Shape:

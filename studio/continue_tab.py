@@ -55,9 +55,6 @@ def more_inputs() -> dict:
             fields["temperature"] = gr.Slider(
                 0, 2, 1, step=0.05, label="Temperature", info="1: as varied as the recordings", min_width=200
             )
-            fields["top_k"] = gr.Slider(
-                0, 256, 0, step=1, label="Top-k", info="draw from the k likeliest; 0: from all", min_width=200
-            )
         with gr.Row():
             fields["tempo"] = gr.Number(
                 label="Tempo", info="quarters a minute, of chords and bars", value=None, min_width=150

@@ -47,7 +47,6 @@ class Job:
     length: float = 10.0
     unit: str = "seconds"
     temperature: float = 1.0
-    top_k: int = 0
     seed: int = 0
     continuations: int = 1
 
@@ -87,7 +86,6 @@ class Job:
             start=start,
             stop=stop,
             temperature=within("The temperature", self.temperature, 0, 10),
-            top_k=whole("Top-k", self.top_k, 0, 65536),
             seed=whole("The seed", self.seed, 0, MAX_SEED),
             continuations=n,
         )

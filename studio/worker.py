@@ -111,13 +111,11 @@ def load_prompt(job: Job, framing):
 def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
     """Write the continuations of a job into ``folder``, and tell of them meanwhile."""
     from audio_file import AudioFormat
-    from config import check_top_k
     from spectrogram import frequency_ticks
     from studio.picture import SHOWN_PROMPT, peaks_of, spectrogram
     from takes import lengths, plan, write_takes
 
     predictor = models.get(Path(job.metadata), job.previous)
-    check_top_k(predictor.config, job.top_k)
     framing, n = predictor.config.featurizer, job.continuations
     prompt, bars = load_prompt(job, framing), int(job.length) if job.unit == "bars" else None
     n_frames, seconds = lengths(framing, [prompt], None, None if bars else job.length, bars)
@@ -154,7 +152,6 @@ def roll_out(models: Models, job: Job, folder: Path, say, stopped) -> dict:
             heard=listening.hear,
             progress=lambda n_done: say("progress", done=n_done / n_frames, peaks=listening.peaks()),
             temperature=job.temperature,
-            top_k=job.top_k,
             seed=job.seed,
         )
     finally:

@@ -1,8 +1,6 @@
 """Shared inputs: real chorales played by the demo's synthesizer, a tiny configuration, a tiny run."""
 
 import contextlib
-import copy
-import dataclasses
 import io
 import os
 import signal
@@ -23,10 +21,9 @@ TINY = {
     "featurizer.n_fft": 512,
     "featurizer.hop_length": 128,
     "model.hidden_size": 32,
-    "model.n_components": 24,
-    "model.n_books": 3,
-    "model.n_codes": 16,
-    "model.head_size": 16,
+    "model.n_components": 48,
+    "model.n_latents": 24,
+    "model.n_mixture": 4,
     "training.batch_size": 4,
     "training.n_frames": 8,
     "training.windows_per_episode": 3,
@@ -148,13 +145,6 @@ def start_training(recordings, metadata, *arguments, before="pass") -> subproces
     return subprocess.Popen([*command, *(str(word) for word in words)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-def without_noise(model):
-    """A copy of a model that hears what is there."""
-    model = copy.deepcopy(model)
-    model.config = dataclasses.replace(model.config, input_noise=0.0)
-    return model
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -251,7 +241,7 @@ def trainer(corpus):
 
 @pytest.fixture(scope="module")
 def predictor(trainer):
-    """Its averaged weights, before calibration."""
+    """Its averaged weights."""
     from predictor import Predictor
 
     return Predictor.from_state(trainer.config, trainer.state())

@@ -42,8 +42,8 @@ def spoilt(monkeypatch, steps, factor=float("nan")):
     loss = Trainer._loss
 
     def spoil(self, batch):
-        value, losses = loss(self, batch)
-        return (value * factor if self.step in steps else value), losses
+        value = loss(self, batch)
+        return value * factor if self.step in steps else value
 
     monkeypatch.setattr(Trainer, "_loss", spoil)
 
@@ -86,7 +86,7 @@ def test_a_skipped_step_changes_neither_weights_nor_average(trainer, monkeypatch
 
 def test_a_gradient_that_is_not_finite_is_skipped(trainer):
     one = fresh(trainer)
-    hook = one.model.to_head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    hook = one.model.head.mean.weight.register_hook(lambda gradient: gradient * float("inf"))
     assert np.isfinite(one.train_step()["loss"]) and one.skipped_in_row == 1
     hook.remove()
     one.train_step()
@@ -129,7 +129,7 @@ def test_the_second_time_it_has_diverged(trainer, monkeypatch):
 
 def test_an_average_that_is_not_finite_is_nothing_to_go_back_to(trainer, monkeypatch):
     one, start = fresh(trainer), trainer.step
-    one.average["to_head.weight"][0, 0] = float("inf")
+    one.average["head.mean.weight"][0, 0] = float("inf")
     spoilt(monkeypatch, range(start, start + 1000))
     with pytest.raises(Diverged, match="0 returns"):
         for _ in range(20):
@@ -244,7 +244,13 @@ def test_bad_limits_are_refused(words):
 
 # -- states ------------------------------------------------------------------------------------
 
-PLACES = ["model.codec.mean", "model.codec.books", "average.to_head.weight", "optimizer.0.exp_avg_sq", "model.drift"]
+PLACES = [
+    "model.basis.mean",
+    "model.envelope.usual",
+    "model.head.weight",
+    "average.head.mean.weight",
+    "optimizer.0.exp_avg_sq",
+]
 
 
 def poisoned(run, folder, name, value, monkeypatch):
@@ -308,13 +314,13 @@ def test_what_the_session_cannot_write_is_said(recordings, tmp_path, monkeypatch
     def broken(self):
         result = step(self)
         if self.step == 4:
-            self.average["to_head.bias"][0] = float("nan")
+            self.average["head.mean.bias"][0] = float("nan")
         return result
 
     monkeypatch.setattr(Trainer, "train_step", broken)
     monkeypatch.setattr(TimeBudget, "save_interval", lambda self, wanted: wanted)
     status, said = train_here(recordings, tmp_path / "m.json", "--steps", 7, "--save-every", 0.001)
-    assert status == 1 and "not saved (average.to_head.bias is not finite)" in said
+    assert status == 1 and "not saved (average.head.mean.bias is not finite)" in said
     assert "the next save tries again" in said and said.splitlines()[-1].startswith("train.py: ")
     stays = load_run(tmp_path / "m.json")[1].info["step"]
     assert stays == 3 and f"the state of step {stays} stays" in said.splitlines()[-1]
@@ -322,21 +328,11 @@ def test_what_the_session_cannot_write_is_said(recordings, tmp_path, monkeypatch
 
 def test_half_precision_that_overflows_is_not_written(trainer, tmp_path):
     one = fresh(trainer)
-    one.average["to_head.weight"][0, 0] = 1e6
+    one.average["head.mean.weight"][0, 0] = 1e6
     slim = one.slim_state()
-    with pytest.raises(NotFinite, match=r"average\.to_head\.weight"):
+    with pytest.raises(NotFinite, match=r"average\.head\.mean\.weight"):
         save_state(tmp_path / "s.safetensors", slim.tensors, slim.info)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_calibration_that_is_not_finite_changes_nothing(trainer, monkeypatch):
-    one = fresh(trainer)
-    measured = one.model.codec.balance, one.model.usual_hold, one.model.onset_bias
-    before = [float(x) for x in measured]
-    monkeypatch.setattr("calibration.onset_bias", lambda *_: float("nan"))
-    with pytest.raises(FloatingPointError):
-        one.calibrate()
-    assert [float(x) for x in measured] == before
 
 
 def test_sound_that_is_not_finite_is_not_written(trainer, tiny_run, tone, tmp_path, monkeypatch):

@@ -10,32 +10,26 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from checkpoint import State
-from conftest import TINY, run
+from conftest import TINY, run, tiny_config
 from device import rollout_linear
-from featurizer import DB, Unvaried
-from model_definition import build_model
+from featurizer import DB, Featurizer, Unvaried
+from model_definition import build_model, plain_linear
+from patch_head import PatchHead, choose
 from predictor import Predictor
-from rollout import plain_linear
 from spectral.envelope import Envelope
 from spectral.patches import LOWEST_DB, PatchBasis, fit_patches
 from trainer import Trainer
 
 CPU = torch.device("cpu")
+FRAMING = tiny_config().featurizer
 CHANGES = {
-    **TINY,
-    "model.n_components": 48,
-    "model.n_latents": 24,
-    "model.n_mixture": 4,
     "training.n_frames": 32,
     "training.learning_rate": 3e-3,
 }
 
 
 def patches_config(**changes):
-    from config import PRESETS, override
-
-    values = {**CHANGES, **{key.replace("__", "."): value for key, value in changes.items()}}
-    return override(PRESETS["patches"], [f"{key}={value}" for key, value in values.items()])
+    return tiny_config(**{key.replace(".", "__"): value for key, value in CHANGES.items()} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -186,37 +180,39 @@ def test_rollouts_and_the_codec_alone_have_texture(patch_predictor, corpus, fram
 def test_nats_are_those_of_a_mixture_of_gaussians(patch_predictor):
     """As torch.distributions has it, with all weights 1: within 1e-4 nats a latent, up to the constant."""
     model = copy.deepcopy(patch_predictor.model)
-    model.weight.fill_(1)
-    n = len(model.weight)
+    model.head.weight.fill_(1)
+    n = len(model.head.weight)
     context, last, target = torch.randn(5, 32), torch.randn(5, n), torch.randn(5, n)
     with torch.no_grad():
-        mean, log_spread = model.distribution(context, last)
-        whitening = model._whitening()
-        components = Normal(model.component_mean, model.component_log_spread.exp())
+        mean, log_spread = model.head.distribution(context, last)
+        whitening = model.head._whitening()
+        components = Normal(model.head.component_mean, model.head.component_log_spread.exp())
         white = (target - mean) / log_spread.exp() @ whitening.T
         volume = whitening.logdet() - log_spread.sum(-1)
         expected = []
         for i in range(5):
-            mixture = MixtureSameFamily(Categorical(logits=model.component(context[i])), Independent(components, 1))
+            mixture = MixtureSameFamily(
+                Categorical(logits=model.head.component(context[i])), Independent(components, 1)
+            )
             expected.append(-(mixture.log_prob(white[i]) + volume[i]) / n - 0.5 * math.log(2 * math.pi))
-        torch.testing.assert_close(model.nats(context, last, target), torch.stack(expected), atol=1e-4, rtol=0)
+        torch.testing.assert_close(model.head.nats(context, last, target), torch.stack(expected), atol=1e-4, rtol=0)
 
 
 def test_samples_have_the_mean_and_covariance_of_the_distribution(patch_predictor):
     """Of 40,000 samples: the mean within five standard errors, the covariance within 10 % of its largest entry."""
     model = copy.deepcopy(patch_predictor.model)
-    model.low.fill_(-math.inf)
-    model.high.fill_(math.inf)
+    model.head.low.fill_(-math.inf)
+    model.head.high.fill_(math.inf)
     context, last = torch.randn(32), torch.randn(24)
     with torch.inference_mode():
         generator = torch.Generator().manual_seed(0)
-        samples = model.sample(context.expand(40_000, -1), last.expand(40_000, -1), 1.0, generator)
-        mean, log_spread = model.distribution(context, last)
-        share = model.component(context).softmax(-1)
-        centre = share @ model.component_mean
-        apart = model.component_mean - centre
-        white = torch.diag(share @ (2 * model.component_log_spread).exp()) + apart.T @ (share[:, None] * apart)
-        colouring = log_spread.exp()[:, None] * model._colouring()
+        samples = model.head.sample(context.expand(40_000, -1), last.expand(40_000, -1), 1.0, generator)
+        mean, log_spread = model.head.distribution(context, last)
+        share = model.head.component(context).softmax(-1)
+        centre = share @ model.head.component_mean
+        apart = model.head.component_mean - centre
+        white = torch.diag(share @ (2 * model.head.component_log_spread).exp()) + apart.T @ (share[:, None] * apart)
+        colouring = log_spread.exp()[:, None] * model.head.inverse_whitening()
         covariance = colouring @ white @ colouring.T
         error = (samples.mean(0) - mean - colouring @ centre).abs() / (covariance.diag() / 40_000).sqrt()
     assert error.max() < 5
@@ -226,17 +222,17 @@ def test_samples_have_the_mean_and_covariance_of_the_distribution(patch_predicto
 def test_at_temperature_0_there_is_no_chance(patch_predictor):
     model, context, last = patch_predictor.model, torch.randn(3, 32), torch.randn(3, 24)
     with torch.inference_mode():
-        one, other = model.sample(context, last, 0.0), model.sample(context, last, 0.0)
+        one, other = model.head.sample(context, last, 0.0), model.head.sample(context, last, 0.0)
         torch.testing.assert_close(one, other, atol=0, rtol=0)
-        assert (model.sample(context, last, 1.0) - one).abs().max() > 0.1
+        assert (model.head.sample(context, last, 1.0) - one).abs().max() > 0.1
 
 
 def test_samples_keep_to_the_range_of_the_corpus(patch_predictor):
     model = patch_predictor.model
     with torch.inference_mode():
-        samples = model.sample(50 * torch.randn(500, 32), 50 * torch.randn(500, 24))
-    assert ((samples >= model.low) & (samples <= model.high)).all()
-    assert (samples == model.high).any() and (model.high > 1).all() and (model.high < 20).all()
+        samples = model.head.sample(50 * torch.randn(500, 32), 50 * torch.randn(500, 24))
+    assert ((samples >= model.head.low) & (samples <= model.head.high)).all()
+    assert (samples == model.head.high).any() and (model.head.high > 1).all() and (model.head.high < 20).all()
 
 
 def test_the_range_can_be_left_out(frames):
@@ -244,7 +240,7 @@ def test_the_range_can_be_left_out(frames):
     config = patches_config(model__range_quantile=0.0)
     model = build_model(config.featurizer, config.model)
     model.fit(frames, 0)
-    assert torch.isinf(model.low).all() and torch.isinf(model.high).all()
+    assert torch.isinf(model.head.low).all() and torch.isinf(model.head.high).all()
 
 
 def test_rounding_errors_are_not_worth_a_latent(frames):
@@ -278,7 +274,7 @@ def test_a_step_equals_the_sequence(patch_predictor, frames):
     latents = model.basis.encode(torch.from_numpy(frames[:3]))
     conditions = torch.randn(3, latents.shape[1], 32)
     whole, _ = model._run(latents, conditions)
-    state = (torch.zeros(3, 32),) * (2 * len(model.layers))
+    state = torch.zeros(3, len(model.layers), 2, 32)
     for one, tolerance in ((model, 1e-4), (model.packed(rollout_linear(CPU) or plain_linear), 5e-3)):
         hidden = state
         for t in range(latents.shape[1]):
@@ -302,15 +298,15 @@ def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames,
         nats.append(self.nats(context, last, target))
         return target
 
-    monkeypatch.setattr(type(model), "sample", held)
+    monkeypatch.setattr(PatchHead, "sample", held)
     monkeypatch.setattr(model, "config", dataclasses.replace(model.config, texture=0.0))
     first, state = model.next_frames(state)
     torch.testing.assert_close(first, model.basis.decode(latents[:, n - 2 : n + 1]) + envelope.unsqueeze(1))
     for _ in range(4):
         _, state = model.next_frames(state)
-    reference = model.reference(latents[:, :n].mean(1) * model.weight).unsqueeze(1)
+    reference = model.reference(latents[:, :n].mean(1) * model.head.weight).unsqueeze(1)
     contexts, _ = model._run(latents[:, : n + 4], reference)
-    expected = model.nats(contexts[:, n - 1 :], latents[:, n - 1 : n + 4], latents[:, n : n + 5])
+    expected = model.head.nats(contexts[:, n - 1 :], latents[:, n - 1 : n + 4], latents[:, n : n + 5])
     torch.testing.assert_close(torch.stack(nats, 1), expected, atol=1e-4, rtol=0)
 
 
@@ -430,6 +426,17 @@ def test_the_rollouts_pulse_is_the_one_of_training(patch_predictor, monkeypatch)
     torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
 
 
+@torch.inference_mode()
+def test_a_rollout_begins_after_its_prompt(patch_predictor, corpus):
+    """The first frames are those of the first patch that was sampled, and not of the prompt's last one: to 1e-4."""
+    prompt, featurizer = torch.from_numpy(corpus.recordings[0].read(0, 512 + 63 * 128))[None], Featurizer(FRAMING)
+    made, model = patch_predictor.frames(prompt, temperature=0.0), patch_predictor._packed
+    state = model.prefill(featurizer.log_magnitude(prompt), patch_predictor.pulse(prompt))
+    _, state = model.next_frames(state, 0.0)
+    expected, _ = model.next_frames(state, 0.0)
+    torch.testing.assert_close(torch.stack([next(made) for _ in range(4)], 1), expected, atol=1e-4, rtol=0)
+
+
 def test_futures_of_a_prompt_differ_and_share_its_end(patch_predictor, corpus):
     waveform = torch.from_numpy(corpus.recordings[0].read(0, 16_000)).unsqueeze(0)
     blocks = list(patch_predictor.stream(waveform, 40, n_futures=3))
@@ -445,7 +452,7 @@ def test_a_window_is_relative_to_those_before_it(patch_trainer, frames):
     first, second = torch.from_numpy(frames[:2, :36]), torch.from_numpy(frames[2:4, :36])
     with torch.no_grad():
         for before, after in ((0.0, 0.0), (0.0, 6.0), (6.0, 6.0)):
-            _, state, _ = model.loss(first + before / DB)
+            _, state = model.loss(first + before / DB)
             losses.append(model.loss(second + after / DB, state)[0])
     assert abs(losses[1] - losses[0]) > 0.01
     torch.testing.assert_close(losses[2], losses[0], atol=1e-4, rtol=0)
@@ -460,8 +467,8 @@ def test_padding_is_not_learned_from(patch_trainer):
     other = features.clone()
     other[1, 18:] = 3.0
     with torch.no_grad():
-        a, state, _ = model.loss(features, None, mask)
-        b, again, _ = model.loss(other, None, mask)
+        a, state = model.loss(features, None, mask)
+        b, again = model.loss(other, None, mask)
     torch.testing.assert_close(a, b)
     for name in ("reference", "envelope"):
         torch.testing.assert_close(state[name], again[name])
@@ -476,8 +483,8 @@ def test_a_steady_tone_cannot_be_learned_from(tmp_path):
     for i in range(2):
         tone = 0.3 * np.sin(2 * np.pi * 1000 / 8000 * np.arange(80_000))
         soundfile.write(folder / f"{i}.wav", tone.astype(np.float32), 8000, subtype="FLOAT")
-    words = [word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}")]
-    result = run("train.py", folder, "--metadata", tmp_path / "s.json", "--preset", "patches", "--steps", 2, *words)
+    words = [word for key, value in {**TINY, **CHANGES}.items() for word in ("--set", f"{key}={value}")]
+    result = run("train.py", folder, "--metadata", tmp_path / "s.json", "--steps", 2, *words)
     assert result.returncode == 1 and "nothing changes in them" in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
 
@@ -496,16 +503,16 @@ def test_train_and_predict_by_the_scripts(recordings, tmp_path):
     from conftest import PROMPT
 
     metadata, out = tmp_path / "p.json", tmp_path / "p.wav"
-    values = {**CHANGES, "featurizer.channels": 2}
+    values = {**TINY, **CHANGES, "featurizer.channels": 2}
     words = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-    first = run("train.py", recordings, "--metadata", metadata, "--preset", "patches", "--steps", 4, *words)
+    first = run("train.py", recordings, "--metadata", metadata, "--steps", 4, *words)
     assert first.returncode == 0, first.stderr
     again = run("train.py", recordings, "--metadata", metadata, "--steps", 6)
     assert again.returncode == 0 and "resumed at step 4" in again.stderr, again.stderr
     result = run("predict.py", metadata, PROMPT, "--seconds", 2, "-o", out)
     assert result.returncode == 0, result.stderr
     refused = run("predict.py", metadata, PROMPT, "--seconds", 2, "-o", tmp_path / "k.wav", "--top-k", 5)
-    assert refused.returncode == 1 and refused.stderr.startswith("predict.py: top-k 5: "), refused.stderr
+    assert refused.returncode == 1 and refused.stderr.startswith("predict.py: --top-k: is no more"), refused.stderr
     info = soundfile.info(out)
     only = run("predict.py", metadata, PROMPT, "--seconds", 1, "-o", tmp_path / "s.wav")
     assert only.returncode == 0, only.stderr
@@ -514,20 +521,44 @@ def test_train_and_predict_by_the_scripts(recordings, tmp_path):
 
 
 def test_settings_of_an_older_version_are_passed_over_where_they_are_not_used():
-    """Metadata of any preset named reference_patches; those of patches, whose model was another one, are refused, and
-    so is the key where a user gives it."""
+    """Metadata of any preset named the settings of models that are no more; those of such a model are refused, and so
+    is the key where a user gives it."""
     from config import PRESETS, from_saved, override, to_dict
     from errors import UserError
 
-    for preset in ("small", "patches"):
+    for preset, head in (("original", "regression"), ("small", "codes"), ("small", "patches")):
         values = to_dict(PRESETS[preset])
-        values["model"]["reference_patches"] = 128
-        if preset == "small":
+        values["model"] |= {"n_books": 8, "reference_patches": 128, "head": head}
+        if preset == "original":
             assert from_saved(values) == PRESETS[preset]
-            with pytest.raises(UserError, match=r"unknown key 'model\.reference_patches'"):
-                override(PRESETS[preset], ["model.reference_patches=64"])
         else:
-            with pytest.raises(
-                UserError, match="reference_patches is of an older version of the preset patches; train anew"
-            ):
+            with pytest.raises(UserError, match="of an older version, whose models are no more; train anew"):
                 from_saved(values)
+        with pytest.raises(UserError, match=r"unknown key 'model\.n_books'"):
+            override(PRESETS[preset], ["model.n_books=8"])
+
+
+def test_the_choice_follows_the_softmax():
+    """Frequencies within 3 standard errors of the softmax at a temperature; at 0 the likeliest."""
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    generator = torch.Generator().manual_seed(0)
+    n = 20000
+    for temperature in (0.5, 1.0, 2.0):
+        expected = (logits[0] / temperature).softmax(0)
+        frequency = torch.bincount(choose(logits.expand(n, 4), temperature, generator), minlength=4) / n
+        assert ((frequency - expected).abs() < 3 * (expected * (1 - expected) / n).sqrt() + 1e-3).all()
+    assert set(choose(logits.expand(n, 4), 0.0).tolist()) == {0}
+
+
+def test_pieces_are_brought_to_the_typical_shape_that_is_nearest():
+    """Of a corpus of bright and of dark pieces, one that is a little less bright is brought to the bright ones, within
+    0.5 dB in the middle of the spectrum, whatever its level; without bands to none."""
+    config, tilt = patches_config(), torch.linspace(-1, 1, 257)
+    corpus = torch.stack([-20 + 9 * sign * tilt for sign in (-1, 1) * 20]).unsqueeze(1).expand(-1, 8, -1) / DB
+    envelope = Envelope(config.featurizer, 16)
+    envelope.fit(corpus, 0)
+    piece = (-30 + 6 * tilt).expand(1, 8, -1) / DB
+    gain = DB * envelope.to_typical(piece)[0]
+    apart = gain - gain.mean() - 3 * tilt
+    assert apart[40:220].std() < 0.5
+    assert not Envelope(config.featurizer, 0).to_typical(piece).any()

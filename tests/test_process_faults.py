@@ -400,7 +400,7 @@ def test_a_run_that_somebody_else_has_begun_anew_is_left_to_them(recordings, tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("task", ["saving", "calibrating"])
+@pytest.mark.parametrize("task", ["saving", "held-out loss"])
 def test_a_signal_in_the_first_save(recordings, tmp_path, monkeypatch, task, number):
     beside = session.Session.beside
 

@@ -1,8 +1,6 @@
 """What each knob of a rollout does to what is heard, in numbers: whatever could be left out without an error, from the
 prompt to the file and to the visitor of the studio who waits for it."""
 
-import copy
-import dataclasses
 import itertools
 import threading
 
@@ -12,7 +10,6 @@ import soundfile
 import torch
 
 import predictor as predictor_module
-import rollout
 import voice
 from checkpoint import new_metadata, save_state, write_metadata
 from config import FeaturizerConfig
@@ -21,7 +18,6 @@ from meter import Meter
 from phase import CROSSFADE, continue_waveform
 from predictor import Predictor
 from prompt import Prompt, general_midi
-from rollout import conditions
 from score.performance import Change, Instrument, Note, Performance
 from score.player import synthesize
 from takes import lengths
@@ -40,15 +36,6 @@ def prompts(corpus) -> list[torch.Tensor]:
     return [
         torch.from_numpy(corpus.recordings[0].read(at, n)) for at, n in ((20000, 4001), (40000, 2500), (60000, 700))
     ]
-
-
-def started(model, corpus):
-    """The state of a model after two seconds of a recording, whose level nothing holds."""
-    model.codec.softest.fill_(-100.0)
-    model.codec.loudest.fill_(100.0)
-    frames = Featurizer(FRAMING)
-    heard = torch.from_numpy(corpus.recordings[0].read(20000, 512 + 124 * 128))[None]
-    return model.start(frames.join(frames.stft(heard)))
 
 
 # -- the join ----------------------------------------------------------------------------------
@@ -103,95 +90,26 @@ def test_each_future_goes_on_from_its_own_prompt(predictor, prompts):
     assert len(expected.unique()) == 3
 
 
-# -- what is drawn -----------------------------------------------------------------------------
+# -- what is sampled -----------------------------------------------------------------------------
 
 
-def test_the_options_of_a_stream_reach_the_draws(predictor, prompts, monkeypatch):
-    """Temperature, top-k, and the tempo of each prompt, where it is known."""
-    taken, tempos, original = set(), [], predictor.model.next_frame
+def test_the_options_of_a_stream_reach_the_samples(predictor, prompts, monkeypatch):
+    """Temperature, and the tempo of each prompt, where it is known."""
+    taken, tempos, original = set(), [], predictor._packed.next_frames
     last_pulse = predictor_module.last_pulse
 
-    def next_frame(state, temperature, top_k, generator, **rest):
-        taken.add((temperature, top_k))
-        return original(state, temperature, top_k, generator, **rest)
+    def next_frames(state, temperature, generator):
+        taken.add(temperature)
+        return original(state, temperature, generator)
 
     def pulse(waveform, sample_rate, quarters_per_minute=None):
         tempos.append(quarters_per_minute)
         return last_pulse(waveform, sample_rate, quarters_per_minute)
 
-    monkeypatch.setattr(predictor.model, "next_frame", next_frame)
+    monkeypatch.setattr(predictor._packed, "next_frames", next_frames)
     monkeypatch.setattr(predictor_module, "last_pulse", pulse)
-    next(iter(predictor.stream(prompts, 4, 0.3, 5, tempos=[60.0, None, 90.0])))
-    assert taken == {(0.3, 5)} and tempos == [60.0, None, 90.0]
-
-
-@torch.inference_mode()
-def test_the_level_that_was_measured_is_played(predictor, corpus):
-    """A balance of a neper more is a neper more in every bin of every frame, with the same codes and dice."""
-    model = copy.deepcopy(predictor.model)
-    state = started(model, corpus)
-    codes = model.codec.encode(
-        Featurizer(FRAMING).log_magnitude(torch.from_numpy(corpus.recordings[0].read(36000, 4000)))
-    )
-    frames = []
-    for more in (0.0, 1.0):
-        now, dice = state._replace(balance=state.balance + more), torch.Generator().manual_seed(0)
-        for code in codes[:8]:
-            frame, now = model.next_frame(now, generator=dice, true_codes=code[None])
-            frames.append(frame)
-    torch.testing.assert_close(torch.cat(frames[8:]), torch.cat(frames[:8]) + 1, atol=1e-4, rtol=0)
-
-
-@torch.inference_mode()
-def test_detail_is_played_more_narrowly_than_it_varies(predictor, corpus):
-    """With half of its spread, detail lies in the middle between none of it and all of it; what goes on in the rollout
-    has all of it in any case."""
-    model, details = copy.deepcopy(predictor.model), {}
-    state = started(model, corpus)
-    for spread in (0.0, 0.5, 1.0):
-        model.config = dataclasses.replace(model.config, detail_temperature=spread)
-        now = state._replace(layout=model.lay_out(), details=state.details[:1].expand(2, -1, -1))
-        details[spread] = model.next_frame(now, generator=torch.Generator().manual_seed(0))[1].details
-    assert torch.equal(details[0.0][0], details[1.0][0])
-    torch.testing.assert_close(details[1.0][1], details[1.0][0])
-    inside = details[1.0][1].abs() < 4  # nothing is clipped
-    middle = (details[0.0][1] + details[1.0][1]) / 2
-    torch.testing.assert_close(details[0.5][1][inside], middle[inside], atol=1e-4, rtol=1e-3)
-    assert (details[1.0][1] - details[0.0][1]).std() > 0.3
-
-
-@torch.inference_mode()
-def test_a_leap_in_level_is_taken_back_at_once(predictor, corpus, monkeypatch):
-    """What :func:`drift.level_jump` says is too much is missing in what is played, in every bin."""
-    model, frames = copy.deepcopy(predictor.model), []
-    state = started(model, corpus)
-    for jump in (0.0, 0.5):
-        monkeypatch.setattr(rollout.drift, "level_jump", lambda *_, jump=jump: torch.full((1, 1), jump))
-        frames.append(model.next_frame(state, generator=torch.Generator().manual_seed(0))[0])
-    torch.testing.assert_close(frames[1], frames[0] - 0.5, atol=1e-4, rtol=0)
-
-
-@torch.inference_mode()
-def test_the_beat_of_a_rollout_is_not_a_frame_late(predictor, corpus, monkeypatch):
-    """The prompt's last frame hears the pulse that it has, the first new one that turned once, and so on, also beyond
-    what is made at once."""
-    model, heard = copy.deepcopy(predictor.model), []
-    original = model._conditions
-    z, turn = torch.tensor([[0.3 + 0.1j, 0.2j]]), torch.polar(torch.ones(1, 2), torch.tensor([[0.2, 0.4]]))
-    monkeypatch.setattr(
-        model, "_conditions", lambda reference, pulse: heard.append(pulse) or original(reference, pulse)
-    )
-    frames = torch.cat([torch.full((1, 6, 257), -5.0), torch.zeros(1, 6, 257)], -1)
-    state = model._after(frames[..., :257], model.lay_out(), (z, turn))
-    told = torch.view_as_complex(heard[-1].unflatten(-1, (2, 2)))[0]
-    for back in range(4):
-        torch.testing.assert_close(told[-1 - back], (z * turn**-back)[0], atol=1e-5, rtol=0)
-    plain = state._replace(layout=state.layout._replace(pulse=lambda x: x), reference=torch.zeros(1, 4))
-    for n_frames in (0, rollout.AHEAD):
-        ahead = conditions(plain._replace(drift=plain.drift._replace(n_frames=n_frames)))
-        told = torch.view_as_complex(ahead.unflatten(-1, (2, 2)))[0]
-        for t in (0, 1, 63):
-            torch.testing.assert_close(told[t], (z * turn ** (n_frames + t + 1))[0], atol=1e-5, rtol=0)
+    next(iter(predictor.stream(prompts, 4, 0.3, tempos=[60.0, None, 90.0])))
+    assert taken == {0.3} and tempos == [60.0, None, 90.0]
 
 
 def test_the_state_before_the_newest_can_be_heard(trainer, tmp_path):

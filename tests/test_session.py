@@ -44,22 +44,22 @@ def train_here(recordings, metadata, *arguments) -> tuple[int, str]:
 def test_a_tenth_of_the_time_is_for_all_that_is_not_a_step():
     budget = TimeBudget()
     assert budget.limit("preview", step=99, step_seconds=1e6) is None  # young
-    assert budget.limit("calibrating", 200, 79.0) is None  # taken to need 8 s
-    assert budget.limit("calibrating", 200, 81.0) == pytest.approx(8.1)
-    budget.book("calibrating", 2.0)
+    assert budget.limit("preview", 200, 29.0) is None  # taken to need 3 s
+    assert budget.limit("preview", 200, 31.0) == pytest.approx(3.1)
+    budget.book("preview", 2.0)
     budget.book("saving", 1.0)
     assert budget.left(81.0) == pytest.approx(5.1)
-    assert budget.limit("calibrating", 200, 49.0) is None  # 1.9 s are left, 2 needed
-    assert budget.limit("calibrating", 200, 51.0) == pytest.approx(2.1)
-    budget.book("calibrating", 2.1, complete=False)
-    assert budget.limit("calibrating", 200, 92.0) is None  # given up after 2.1 s: 4.2 are needed
-    assert budget.limit("calibrating", 3, 1.0, last=True) == time_budget.LAST_SECONDS
-    budget.book("calibrating", 20.0)
+    assert budget.limit("preview", 200, 49.0) is None  # 1.9 s are left, 2 needed
+    assert budget.limit("preview", 200, 51.0) == pytest.approx(2.1)
+    budget.book("preview", 2.1, complete=False)
+    assert budget.limit("preview", 200, 92.0) is None  # given up after 2.1 s: 4.2 are needed
+    assert budget.limit("preview", 3, 1.0, last=True) == time_budget.LAST_SECONDS
+    budget.book("preview", 20.0)
     assert budget.limit("held-out loss", 3, 1.0, last=True) == pytest.approx(time_budget.LAST_SECONDS - 20)
     budget.book("held-out loss", 11.0)
     assert budget.limit("preview", 3, 1.0, last=True) is None
     assert budget.limit("preview", 3, 1e4, last=True) == pytest.approx(1e3 - 36.1)
-    assert str(budget) == "calibrating 24.1 s, saving 1.0 s, held-out loss 11.0 s"
+    assert str(budget) == "preview 24.1 s, saving 1.0 s, held-out loss 11.0 s"
 
 
 def test_saves_are_rarer_where_they_are_slow():
@@ -70,15 +70,16 @@ def test_saves_are_rarer_where_they_are_slow():
 
 
 def test_minutes_count_steps_only(recordings, tmp_path, monkeypatch):
-    """With a calibration that takes 3 s at each save: the steps have 6 s of their own, and the closing line says where
-    the time went."""
+    """With a held-out loss that takes 3 s at each save: the steps have 6 s of their own, and the closing line says
+    where the time went."""
 
-    def slow(self, watch):
+    def slow(self, segments, watch):
         for i in range(30):
             time.sleep(0.1)
             watch(i / 30)
+        return 1.0
 
-    monkeypatch.setattr(Trainer, "calibrate", slow)
+    monkeypatch.setattr(Trainer, "held_out_loss", slow)
     monkeypatch.setattr(time_budget, "EARLY_STEPS", 0)
     monkeypatch.setattr(time_budget, "SHARE", 10)
     status, said = train_here(recordings, tmp_path / "m.json", "--minutes", 0.1, "--save-every", 2, "--no-preview")
@@ -86,40 +87,19 @@ def test_minutes_count_steps_only(recordings, tmp_path, monkeypatch):
     _, state = load_run(tmp_path / "m.json")
     assert abs(state.info["seconds"] - 6.0) < 0.5
     (line,) = [line for line in said.splitlines() if line.startswith("finished")]
-    calibrating = float(regex.search(r"calibrating ([\d.]+) s", line).group(1))
-    assert calibrating > 8
+    assert float(regex.search(r"held-out loss ([\d.]+) s", line).group(1)) > 8
     assert f"{duration(state.info['seconds'])} in {state.info['step']} steps" in line
-    for word in ("saving", "held-out loss", "decoding", "codebooks"):
+    for word in ("saving", "decoding", "latents"):
         assert word in line
-    assert "calibrating (Ctrl-C gives it up)" in said
+    assert "held-out loss (Ctrl-C gives it up)" in said
 
 
-def test_a_calibration_that_takes_too_long_is_left_out(recordings, tmp_path, monkeypatch):
-    """It changes nothing, and the state is saved all the same."""
+def test_a_held_out_loss_that_takes_too_long_is_left_out(recordings, tmp_path, monkeypatch):
+    """The state is saved all the same."""
     monkeypatch.setattr(time_budget, "LAST_SECONDS", 0.01)
     status, said = train_here(recordings, tmp_path / "m.json", "--steps", 3, "--no-preview")
-    assert status == 0 and "calibrating: not done within 0 s, left out" in said
-    state = load_run(tmp_path / "m.json")[1]
-    assert state.info["step"] == 3 and state.tensors["model.codec.balance"] == 0
-    assert state.tensors["model.usual_hold"] == 1e6
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
-def test_an_abandoned_calibration_changes_nothing(trainer, share):
-    measured = trainer.model.codec.balance, trainer.model.usual_hold, trainer.model.onset_bias
-    before, threads = [float(x.fill_(0.25)) for x in measured], torch.get_num_threads()
-
-    def watch(done):
-        if done >= share:
-            raise Abandoned
-
-    with pytest.raises(Abandoned):
-        trainer.calibrate(watch)
-    assert [float(x) for x in measured] == before and torch.get_num_threads() == threads
-    done = []
-    trainer.calibrate(done.append)
-    assert [float(x) for x in measured] != before
-    assert done == sorted(done) and done[-1] > 0.99 and len(done) > 500
+    assert status == 0 and "held-out loss: not done within 0 s, left out" in said
+    assert load_run(tmp_path / "m.json")[1].info["step"] == 3
 
 
 # -- signals -----------------------------------------------------------------------------------
@@ -145,7 +125,7 @@ def signalled(recordings, tmp_path, monkeypatch, task):
     return status, said, began["at"]
 
 
-@pytest.mark.parametrize("task", ["calibrating", "held-out loss", "preview"])
+@pytest.mark.parametrize("task", ["held-out loss", "preview"])
 def test_a_signal_gives_up_what_is_being_done_and_saves(recordings, tmp_path, monkeypatch, task):
     status, said, _ = signalled(recordings, tmp_path, monkeypatch, task)
     assert status == 128 + signal.SIGINT
@@ -153,7 +133,7 @@ def test_a_signal_gives_up_what_is_being_done_and_saves(recordings, tmp_path, mo
     step = load_run(tmp_path / "m.json")[1].info["step"]
     assert f"stopped at step {step}, saved" in said
     after = said.split(f"{task}: given up")[1]
-    assert not any(f"{other} (Ctrl-C" in after for other in ("calibrating", "held-out loss", "preview"))
+    assert not any(f"{other} (Ctrl-C" in after for other in ("held-out loss", "preview"))
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
@@ -209,14 +189,14 @@ def test_a_held_out_loss_is_watched_in_each_layer(trainer, corpus):
     assert not any(layer._forward_pre_hooks for layer in trainer.model.modules())
 
 
-def test_after_a_signal_there_is_no_calibration(recordings, tmp_path):
+def test_after_a_signal_there_is_no_held_out_loss(recordings, tmp_path):
     process = start_training(recordings, tmp_path / "m.json", "--minutes", 60, "--save-every", 1)
     wait_for((tmp_path / "m" / "state.safetensors").exists)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     after = errors.split("saved step")[-1]
-    assert "calibrating" not in after.split("stopped at")[0] and "preview" not in after.split("stopped at")[0]
+    assert "held-out" not in after.split("stopped at")[0] and "preview" not in after.split("stopped at")[0]
 
 
 # -- what is said ------------------------------------------------------------------------------
@@ -247,9 +227,8 @@ def test_young_states_are_announced(recordings, tmp_path):
 
 
 def test_young_states_are_no_louder_than_the_corpus(corpus):
-    """Three continuations of 5 s of each of twelve prompts, by states of 10 and of 30 steps, none of them calibrated:
-    against their prompts, they are at most 2 dB louder in the median than what really follows, and none by 8 dB. (The
-    medians of single samplings are between 0.9 and 2.1 dB at 30 steps.)"""
+    """Three continuations of 5 s of each of twelve prompts, by states of 10 and of 30 steps: against their prompts,
+    they are at most 2 dB louder in the median than what really follows, and none by 8 dB."""
     trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
     trainer.fit()
     pieces = torch.from_numpy(np.stack(list(spread_chunks(trainer.segments, 12, 8 * 8000, seed=5))))

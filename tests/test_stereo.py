@@ -9,7 +9,6 @@ import soundfile
 import torch
 
 from checkpoint import Metadata, _json_digest, load_run, read_metadata, save_state, write_metadata
-from codec import ResidualCodec, fit_codec
 from config import FeaturizerConfig
 from conftest import PROMPT, ROOT, assert_one_line, chord, run, tiny_config, train
 from corpus import open_corpus
@@ -63,7 +62,7 @@ def stereo(folder, tmp_path_factory):
 def predictor(stereo):
     """An untrained model with the codec of these recordings: all that :meth:`Predictor.reconstruct` needs."""
     torch.set_num_threads(1)
-    changes = {"model__n_components": 64, "model__n_books": 6, "model__n_codes": 64, "featurizer__channels": 2}
+    changes = {"model__n_components": 96, "model__n_latents": 96, "featurizer__channels": 2}
     trainer = Trainer(tiny_config(**changes), split(stereo, 0)[0], stereo.level, CPU)
     trainer.fit()
     return Predictor.from_state(trainer.config, trainer.state())
@@ -78,7 +77,7 @@ def large_run(folder, tmp_path_factory):
     return metadata
 
 
-LARGE = ("--preset", "large", "--set", "model.refiner_size=32")
+LARGE = ("--preset", "large")
 
 
 def recording(corpus, name: str) -> torch.Tensor:
@@ -109,7 +108,7 @@ def test_transposed_frames_are_cut_and_filled_in_each_channel(stereo):
     trainer = Trainer(config, split(stereo, 0)[0], stereo.level, CPU)
     batch = trainer.dataset[0]
     features, mask = trainer._features(batch)
-    assert features.shape == (20, 9, 514) and mask.shape == (20, 9) and len(batch["waveforms"]) > 2
+    assert features.shape == (20, 12, 514) and mask.shape == (20, 12) and len(batch["waveforms"]) > 2
     first = 0
     rows = zip(batch["waveforms"], batch["hop_lengths"], trainer.dataset.framings, strict=True)
     for waveform, hop, (framing, n_rows) in rows:
@@ -126,15 +125,6 @@ def test_transposed_frames_are_cut_and_filled_in_each_channel(stereo):
 def test_other_channels_are_refused(channels):
     with pytest.raises(UserError, match=r"featurizer\.channels"):
         tiny_config(featurizer__channels=json.dumps(channels))
-
-
-def test_the_codec_weighs_both_channels_alike():
-    """Each half of the bins goes from 0 Hz to half the rate: the same weights, and those of the mono codec."""
-    chunks = np.random.default_rng(0).normal(-5, 1, (4, 50, 2 * 65)).astype(np.float32)
-    codec, mono = ResidualCodec(130, 8, 2, 8), ResidualCodec(65, 8, 2, 8)
-    fit_codec(codec, chunks, RATE, seed=0, channels=2)
-    fit_codec(mono, chunks[..., :65].copy(), RATE, seed=0)
-    assert torch.equal(codec.weight[:65], mono.weight) and torch.equal(codec.weight[65:], mono.weight)
 
 
 # -- store -------------------------------------------------------------------------------------
@@ -199,14 +189,14 @@ def test_one_gain_for_both_channels(predictor):
 @pytest.mark.parametrize("name, loud", [("left0", 0), ("right0", 1)])
 def test_what_is_hard_left_or_right_stays_there(predictor, stereo, name, loud):
     """Through the phase alone and through the codec too: the other channel at least 40 dB softer, the level of
-    its own within 1 dB, or 4 with a codec that was not calibrated."""
+    its own within 1 dB, or 2 with the codec."""
     waveform, n_prompt = predictor.match_level(recording(stereo, name)), 2 * RATE
     for codec in (False, True):
         again = predictor.reconstruct(waveform, n_prompt, codec)
         assert again.shape[:2] == (1, 2) and torch.equal(again[..., : n_prompt - 256], waveform[..., : n_prompt - 256])
         levels, true = level_db(again[0, :, n_prompt:]), level_db(waveform[0, loud, n_prompt : again.shape[-1]])
         assert levels[loud] - levels[1 - loud] > 40, (codec, levels)
-        assert abs(levels[loud] - true) < (4 if codec else 1), (codec, levels, true)
+        assert abs(levels[loud] - true) < (2 if codec else 1), (codec, levels, true)
 
 
 def test_what_is_between_the_speakers_stays_there(predictor, stereo):

@@ -412,7 +412,7 @@ def test_the_room_that_is_missing_is_named(place):
 
 
 def train_here(recordings, metadata, *arguments, at=None) -> tuple[int, str]:
-    """Status and stderr of a tiny training in this process, without the calibration that is not the point here.
+    """Status and stderr of a tiny training in this process.
 
     Args:
         at: ``{step: what is called right before it}``.
@@ -426,7 +426,6 @@ def train_here(recordings, metadata, *arguments, at=None) -> tuple[int, str]:
 
     with contextlib.redirect_stderr(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "train_step", step)
-        patch.setattr(Trainer, "calibrate", lambda self, watch: None)
         status = train_script.main([str(word) for word in [*words, *arguments]])
     assert not at, "a step that was not reached"
     return status, said.getvalue()

@@ -56,7 +56,6 @@ ROOT_OF_FILES = Path("/tmp/nextframe-studio-test")
         {"continuations": 1.5},
         {"temperature": -0.1},
         {"temperature": float("inf")},
-        {"top_k": -1},
         {"seed": -1},
         {"seed": MAX_SEED + 1},
         {"seed": True},
@@ -76,9 +75,9 @@ def test_a_job_beyond_its_limits(wrong):
 
 
 def test_a_job_within_its_limits():
-    job = Job("m.json", "p.mid", length=600, seed=MAX_SEED, continuations=2.0, temperature=0, top_k=3.0).checked()
-    assert (job.length, job.seed, job.continuations, job.top_k) == (600.0, MAX_SEED, 2, 3)
-    assert isinstance(job.continuations, int) and isinstance(job.top_k, int)
+    job = Job("m.json", "p.mid", length=600, seed=MAX_SEED, continuations=2.0, temperature=0).checked()
+    assert (job.length, job.seed, job.continuations) == (600.0, MAX_SEED, 2)
+    assert isinstance(job.continuations, int)
 
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, ""])
@@ -379,12 +378,12 @@ def assert_same_sound(one, other):
 
 def test_a_rollout_is_that_of_predict(rollouts, tiny_run, tmp_path):
     folder = tmp_path / "r"
-    job = Job(str(tiny_run), str(PROMPT), "bach", length=2, unit="bars", seed=5, continuations=2, top_k=9)
+    job = Job(str(tiny_run), str(PROMPT), "bach", length=2, unit="bars", seed=5, continuations=2)
     messages = perform(rollouts, folder, job)
     assert [message["event"] for message in messages][:2] == ["begun", "progress"]
     done = messages[-1]
     assert done["event"] == "done" and done["files"] == ["bach-next-1.wav", "bach-next-2.wav"] and not done["stopped"]
-    options = ["--bars", 2, "--seed", 5, "--continuations", 2, "--top-k", 9]
+    options = ["--bars", 2, "--seed", 5, "--continuations", 2]
     for form in ("wav", "flac"):
         result = run("predict.py", tiny_run, PROMPT, *options, "-o", tmp_path / f"p.{form}")
         assert result.returncode == 0, result.stderr

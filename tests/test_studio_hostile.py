@@ -18,7 +18,7 @@ pytest.importorskip("gradio", reason="Gradio is not installed (requirements-stud
 httpx = pytest.importorskip("httpx")
 
 CANARY = "canary-5f0c9b7e"
-FIELDS = ("prompt", "chords", "model", "length", "unit", "temperature", "top_k", "seed", "continuations", "tempo")
+FIELDS = ("prompt", "chords", "model", "length", "unit", "temperature", "seed", "continuations", "tempo")
 FIELDS += ("meter", "key", "instrument", "form")
 VALID = dict(zip(FIELDS, (None, "C", "tiny", 0.5, "seconds", 1, 0, 0, 1, 0, "", "", "", "wav"), strict=True))
 BILLION = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
@@ -216,7 +216,7 @@ def test_hosts_origins_methods_and_headers(visitor):
 
 def test_numbers(visitor):
     n = len(visitor.answers)
-    for name in ("length", "temperature", "top_k", "seed", "continuations", "tempo"):
+    for name in ("length", "temperature", "seed", "continuations", "tempo"):
         for value in (-1, 1e308, float("nan"), float("inf"), "many", [1], {"a": 1}):
             visitor.call(**{name: value})
     visitor.call(length=1.5, unit="bars")

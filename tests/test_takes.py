@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from conftest import PROMPT, ROOT, assert_one_line, chord, run, wait_for
-from predictor import Predictor, join_states, map_state, rejoin
+from predictor import Predictor, rejoin
 from prompt import load_prompt
 from test_audio_file import chunks
 
@@ -112,18 +112,6 @@ def test_the_original_design_takes_prompts_of_any_length(corpus, prompts):
     for i, prompt in enumerate(prompts):
         alone = list(original.stream(prompt[None], 30))
         torch.testing.assert_close(blocks[0][i], alone[0][0], atol=1e-4, rtol=0)
-
-
-def test_states_are_joined_along_the_batch(predictor):
-    frames = [0.1 * torch.randn(1, n, 2 * 257) - 5 for n in (3, 9)]
-    with torch.inference_mode():
-        states = [predictor.model.start(x, predictor._layout) for x in frames]
-        both = join_states(states)
-        again = [map_state(both, lambda x, dim, i=i: x.narrow(dim, i, 1)) for i in (0, 1)]
-    for one, state in zip(again, states, strict=True):
-        assert one.layout is state.layout
-        for x, y in zip(one[:-1], state[:-1], strict=True):
-            torch.testing.assert_close(x, y, atol=0, rtol=0)
 
 
 def test_futures_differ_and_come_again(predictor, prompts):

@@ -69,7 +69,7 @@ def train_here(recordings, metadata, *arguments) -> int:
 
 
 def test_previews_do_not_change_the_training(recordings, tmp_path, monkeypatch):
-    """With calibration, held-out loss and preview at each step, and with one at the end: the same weights."""
+    """With held-out loss and preview at each step, and with one at the end: the same weights."""
     assert train_here(recordings, tmp_path / "once.json", "--steps", 5) == 0
     monkeypatch.setattr(time_budget, "EARLY_STEPS", 0)
     monkeypatch.setattr(time_budget, "SHARE", 1e6)

@@ -6,12 +6,12 @@ import soundfile
 import torch
 
 import voice
-from codec import FLOOR_DB
 from config import FeaturizerConfig
 from conftest import PROMPT, run
 from featurizer import DB, Featurizer
 from predictor import Predictor
 from prompt import load_prompt
+from spectral.envelope import Envelope
 
 RATE = 22050
 
@@ -112,33 +112,35 @@ def test_an_equalizer_raises_what_it_says():
         assert torch.allclose(20 * middle.log10(), torch.tensor([raised, raised - 6.02]), atol=0.05)
 
 
-def test_the_envelope_of_the_nearest_typical_frame_is_reached(featurizer, sung):
-    """Typical frames that are tilted versions of the prompt's own: the tilt is found, to a dB."""
-    frames = featurizer.log_magnitude(sung).clamp(min=FLOOR_DB / DB)
+def test_the_nearest_typical_envelope_is_reached(featurizer, sung):
+    """Of a corpus of the prompt itself, tilted in one way or in the other, the nearer one: within 1.5 dB where there
+    are bands, and by at most MAX_GAIN_DB."""
+    frames = featurizer.log_magnitude(sung)[: 8 * (len(sung) // 512 // 8)]
     tilt = torch.linspace(3, -9, 1025) / DB
-    power = (2 * frames).exp().sum(-1)
-    typical = frames[power >= power.max() * 1e-3] + tilt  # of the frames that sound
-    gain = voice.fit_equalizer(sung, featurizer, lambda _: typical) * DB
-    shape = gain - gain.mean()
-    wanted = tilt * DB - (tilt * DB).mean()
-    assert (shape - wanted)[20:1000].abs().max() < 1.0
-    assert gain.abs().max() <= voice.MAX_GAIN_DB + 1e-4
+    corpus = torch.stack([frames + tilt, frames + tilt, frames - 3 * tilt])
+    envelope = Envelope(featurizer.config, 16)
+    envelope.fit(corpus, 0)
+    gain = voice.fit_equalizer(sung, featurizer, envelope) * DB
+    shape, wanted = gain - gain.mean(), tilt * DB - (tilt * DB).mean()
+    assert (shape - wanted)[20:1000].abs().max() < 1.5
+    envelope.fit(frames[None] + 20 * tilt, 0)
+    assert voice.fit_equalizer(sung, featurizer, envelope).abs().max() * DB <= voice.MAX_GAIN_DB + 1e-4
 
 
 def test_what_is_alike_in_all_bins_is_not_the_envelopes(featurizer, played):
-    """Typical frames that are 20 dB louder everywhere: no gain at all."""
-    gain = voice.fit_equalizer(played, featurizer, lambda frames: frames + 20 / DB)
-    assert gain.abs().max() * DB < 0.01
+    """A corpus that is 20 dB louder everywhere: no gain at all."""
+    envelope = Envelope(featurizer.config, 16)
+    envelope.fit(featurizer.log_magnitude(played)[None] + 20 / DB, 0)
+    assert voice.fit_equalizer(played, featurizer, envelope).abs().max() * DB < 0.01
 
 
 # -- prompts -----------------------------------------------------------------------------------
 
 
 def distance(predictor, waveform) -> float:
-    """To the nearest typical frames, mean over frames."""
-    codec, framing = predictor.model.codec, predictor.config.featurizer
-    frames = Featurizer(framing).log_magnitude(waveform)
-    return float(torch.cdist(codec.project(frames), codec.books[0]).min(-1).values.mean())
+    """To the nearest typical envelope, dB (root of the mean square)."""
+    frames = Featurizer(predictor.config.featurizer).log_magnitude(waveform)
+    return float(predictor.model.envelope.to_typical(frames[None]).square().mean().sqrt()) * DB
 
 
 def test_a_foreign_prompt_comes_nearer_and_keeps_its_level(predictor):
