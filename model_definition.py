@@ -125,11 +125,12 @@ class PatchLSTM(nn.Module):
         """
         check_varied(chunks, LOWEST_DB)
         frames = torch.from_numpy(chunks)
-        self.envelope.fit(frames, seed)
-        frames = frames - self.envelope(frames).unsqueeze(1)
+        power = self.envelope.power(frames)
+        self.envelope.fit(power, seed)
+        frames = frames - self.envelope.of_power(power).unsqueeze(1)
         lowest_db = RELATIVE_LOWEST_DB if self.config.envelope_bands else LOWEST_DB
-        fit_patches(self.basis, frames.numpy(), seed, lowest_db)
-        self.head.fit(self.basis.encode(frames), self.basis.spread, self.config.range_quantile)
+        latents = fit_patches(self.basis, frames.numpy(), seed, lowest_db)
+        self.head.fit(latents, self.basis.spread, self.config.range_quantile)
 
     def _run(self, latents: torch.Tensor, conditions: torch.Tensor, state=None):
         """All layers over patches. Shape: ``[B, T, n_latents]``, conditions ``[B, T or 1, hidden]`` -> ``[B, T,

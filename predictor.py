@@ -201,6 +201,7 @@ class Predictor:
             frames = _counted(frames, progress)
         return rejoin(prompt.to(self.device), self._sound(self._ends(prompt), frames, n_frames))
 
+    @torch.inference_mode()
     def frames(
         self,
         prompts,
@@ -233,6 +234,7 @@ class Predictor:
             *(torch.cat(tensors).repeat_interleave(n_futures, 0) for tensors in zip(*states, strict=True))
         )
 
+        @torch.inference_mode()
         def following():
             nonlocal state
             while True:

@@ -39,21 +39,46 @@ class Envelope(nn.Module):
         self.register_buffer("typical", torch.zeros(N_TYPICAL, hats.shape[1]))  # nepers, of its pieces, mean 0
 
     @torch.no_grad()
-    def fit(self, log_magnitude: torch.Tensor, seed: int):
+    def fit(self, power: torch.Tensor, seed: int):
         """The corpus' own envelope, and the shapes that are typical of its pieces: means of k-means clusters.
 
+        Args:
+            power: of pieces of the corpus, from :meth:`power`.
+
         Shape:
-            ``[n_chunks, n_frames, n_bins]`` in nepers
+            ``[n_chunks, n_bins]``
         """
         from sklearn.cluster import KMeans
 
-        self.usual.copy_(self._bands((2 * log_magnitude).exp().mean((0, 1))))
+        self.usual.copy_(self._bands(power.mean(0)))
         if self.n_bands:
-            shapes = self._shape(self._bands((2 * log_magnitude).exp().mean(1))).numpy()
+            shapes = self._shape(self._bands(power)).numpy()
             kmeans = KMeans(min(N_TYPICAL, len(np.unique(shapes, axis=0))), n_init=4, random_state=seed % 2**32)
             centres = kmeans.fit(shapes).cluster_centers_
             # A tiny corpus has fewer pieces than that: what there is, again.
             self.typical.copy_(torch.from_numpy(centres[np.arange(N_TYPICAL) % len(centres)]))
+
+    def forward(self, log_magnitude: torch.Tensor, used: torch.Tensor | None = None) -> torch.Tensor:
+        """The envelope of each piece, in nepers. Shape: as :meth:`power`"""
+        return self.of_power(self.power(log_magnitude, used))
+
+    def power(self, log_magnitude: torch.Tensor, used: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean square of each bin over a piece.
+
+        Shape:
+            log_magnitude ``[B, n_frames, n_bins]`` in nepers, used ``[B, n_frames]``: frames that are recordings and
+            not padding -> ``[B, n_bins]``
+        """
+        power = (2 * log_magnitude).exp()
+        if used is None:
+            return power.mean(1)
+        return (power * used.unsqueeze(-1)).sum(1) / used.sum(1, keepdim=True).clamp(min=1)
+
+    def of_power(self, power: torch.Tensor) -> torch.Tensor:
+        """Nepers. Shape: ``[B, n_bins]``, the same"""
+        if not self.n_bands:
+            return torch.zeros_like(power)
+        return torch.maximum(self._bands(power), self._lowest()) @ self.hats.T
 
     def to_typical(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """The gains, nepers, that bring pieces to the typical shape which is nearest to theirs; 0 without bands.
@@ -63,30 +88,17 @@ class Envelope(nn.Module):
         """
         if not self.n_bands:
             return torch.zeros_like(log_magnitude[:, 0])
-        shape = self._shape(self._bands((2 * log_magnitude).exp().mean(1)))
+        shape = self._shape(self._bands(self.power(log_magnitude)))
         return (self.typical[torch.cdist(shape, self.typical).argmin(-1)] - shape) @ self.hats.T
 
-    def forward(self, log_magnitude: torch.Tensor, used: torch.Tensor | None = None) -> torch.Tensor:
-        """The envelope of each piece, in nepers.
-
-        Shape:
-            log_magnitude ``[B, n_frames, n_bins]``, used ``[B, n_frames]``: frames that are recordings and not padding
-            -> ``[B, n_bins]``
-        """
-        if not self.n_bands:
-            return torch.zeros_like(log_magnitude[:, 0])
-        power = (2 * log_magnitude).exp()
-        if used is None:
-            mean = power.mean(1)
-        else:
-            mean = (power * used.unsqueeze(-1)).sum(1) / used.sum(1, keepdim=True).clamp(min=1)
-        lowest = (self.usual + LOWEST_DB / DB).clamp(min=LEAST_DB / DB)
-        return torch.maximum(self._bands(mean), lowest) @ self.hats.T
+    def _lowest(self) -> torch.Tensor:
+        return (self.usual + LOWEST_DB / DB).clamp(min=LEAST_DB / DB)
 
     def _shape(self, bands: torch.Tensor) -> torch.Tensor:
-        """What is left of an envelope without its level. Shape: ``[..., channels * n_bands]``, the same"""
-        lowest = (self.usual + LOWEST_DB / DB).clamp(min=LEAST_DB / DB)
-        bands = torch.maximum(bands, lowest)
+        """What is left of envelopes without their level. Shape: ``[..., channels * n_bands]``, the same"""
+        # At the corpus' own level, where what is too soft to tell is known.
+        levels = [(2 * x).logsumexp(-1, keepdim=True) / 2 for x in (self.usual, bands)]
+        bands = torch.maximum(bands + levels[0] - levels[1], self._lowest())
         return bands - bands.mean(-1, keepdim=True)
 
     def _bands(self, power: torch.Tensor) -> torch.Tensor:

@@ -129,8 +129,9 @@ def neighbourhoods(latents: torch.Tensor) -> torch.Tensor:
     return torch.cat([latents[..., :-2, :], latents[..., 1:-1, :], latents[..., 2:, :]], -1)
 
 
-def fit_patches(basis: PatchBasis, chunks: np.ndarray, seed: int, lowest_db: float = LOWEST_DB):
-    """Fill a basis from frames of recordings, by scikit-learn.
+def fit_patches(basis: PatchBasis, chunks: np.ndarray, seed: int, lowest_db: float = LOWEST_DB) -> torch.Tensor:
+    """Fill a basis from frames of recordings, by scikit-learn; returns their latents ``[n_chunks, n_patches,
+    n_latents]``.
 
     Args:
         chunks: log-magnitude ``[n_chunks, n_frames, n_bins]`` float32, frames consecutive in each; at least three
@@ -164,6 +165,7 @@ def fit_patches(basis: PatchBasis, chunks: np.ndarray, seed: int, lowest_db: flo
     arrays = {"mean": mean, "components": components, "patch_mean": patch_mean, "analysis": directions}
     for name, values in (arrays | {"synthesis": synthesis, "spread": spread}).items():
         getattr(basis, name).copy_(torch.from_numpy(np.asarray(values, np.float32)))
+    return latents
 
 
 def fit_ridge(inputs: np.ndarray, targets: np.ndarray, share: float) -> np.ndarray:

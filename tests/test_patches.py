@@ -118,7 +118,7 @@ def test_the_envelope_is_level_and_colour_and_no_notes():
     config = patches_config()
     envelope = Envelope(config.featurizer, 16)
     noise = torch.full((1, 8, 257), -20 / DB)
-    envelope.fit(noise, 0)
+    envelope.fit(envelope.power(noise), 0)
     torch.testing.assert_close(DB * envelope(noise), torch.full((1, 257), -20.0), atol=0.1, rtol=0)
     partial = noise.clone()
     partial[..., 60] = 20 / DB
@@ -131,7 +131,7 @@ def test_the_envelope_is_level_and_colour_and_no_notes():
     torch.testing.assert_close(envelope(padded, used), envelope(noise))
     stereo = Envelope(patches_config(featurizer__channels=2).featurizer, 16)
     both = torch.cat([noise, noise + 6 / DB], -1)
-    stereo.fit(both, 0)
+    stereo.fit(stereo.power(both), 0)
     torch.testing.assert_close(stereo(both)[:, 257:] - stereo(both)[:, :257], torch.full((1, 257), 6 / DB))
     assert torch.equal(Envelope(config.featurizer, 0)(noise), torch.zeros(1, 257))
     torch.testing.assert_close(Envelope(config.featurizer, 1)(noise), noise[:, 0])
@@ -556,7 +556,7 @@ def test_pieces_are_brought_to_the_typical_shape_that_is_nearest():
     config, tilt = patches_config(), torch.linspace(-1, 1, 257)
     corpus = torch.stack([-20 + 9 * sign * tilt for sign in (-1, 1) * 20]).unsqueeze(1).expand(-1, 8, -1) / DB
     envelope = Envelope(config.featurizer, 16)
-    envelope.fit(corpus, 0)
+    envelope.fit(envelope.power(corpus), 0)
     piece = (-30 + 6 * tilt).expand(1, 8, -1) / DB
     gain = DB * envelope.to_typical(piece)[0]
     apart = gain - gain.mean() - 3 * tilt

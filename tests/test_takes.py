@@ -89,14 +89,14 @@ def test_a_stream_can_be_stopped(predictor, prompts):
 
 def test_prompts_of_any_length_are_heard_as_if_alone(predictor, prompts, monkeypatch):
     """Nothing drawn (noise 0, temperature 0), each row of the batch is the continuation of that prompt alone: frames
-    within 1e-3 nepers, for 20 frames."""
+    within 5e-3 nepers, for 20 frames."""
     monkeypatch.setattr(torch, "randn", lambda shape, **_: torch.zeros(shape))
     together = predictor.frames(prompts, temperature=0.0, n_futures=2)
     alone = [predictor.frames(prompt[None], temperature=0.0) for prompt in prompts]
     with torch.inference_mode():
         for _ in range(20):
             frames, singles = next(together), [next(one) for one in alone]
-            torch.testing.assert_close(frames, torch.cat([x for x in singles for _ in (0, 1)]), atol=1e-3, rtol=0)
+            torch.testing.assert_close(frames, torch.cat([x for x in singles for _ in (0, 1)]), atol=5e-3, rtol=0)
 
 
 def test_the_original_design_takes_prompts_of_any_length(corpus, prompts):
