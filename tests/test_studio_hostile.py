@@ -20,7 +20,7 @@ httpx = pytest.importorskip("httpx")
 CANARY = "canary-5f0c9b7e"
 FIELDS = ("prompt", "chords", "model", "length", "unit", "temperature", "seed", "continuations", "tempo")
 FIELDS += ("meter", "key", "instrument", "form")
-VALID = dict(zip(FIELDS, (None, "C", "tiny", 0.5, "seconds", 1, 0, 0, 1, 0, "", "", "", "wav"), strict=True))
+VALID = dict(zip(FIELDS, (None, "C", "tiny", 0.5, "seconds", 1, 0, 1, 0, "", "", "", "wav"), strict=True))
 BILLION = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
 JSON = {"content-type": "application/json"}
 TRACES = ("Traceback", 'File "', "object at 0x", "site-packages")
