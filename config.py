@@ -66,6 +66,7 @@ FORMER_KEYS = (
     "code_temperature",
     "detail_temperature",
     "drawn_history",
+    "own_history",
     "reference_patches",
 )
 MAX_PATCH_FRAMES = 32  # the basis is fitted to pieces of four such patches
@@ -94,7 +95,6 @@ class ModelConfig:
     n_mixture: int = 32  # Gaussians that the residual of a patch is a mixture of
     # The largest level of noise on the history in training, in deviations of the latents: a rollout's own is not exact.
     history_noise: float = 0.1
-    own_history: float = 0.5  # share of the sequences in training with samples of the model in their history
     # Strength of the fluctuation that decoded frames are given below the floor, where they are too smooth; 0: none.
     texture: float = 1.0
     # Quantile of each latent in the corpus; samples are limited to what lies between it and one minus it, or they
@@ -118,7 +118,7 @@ class ModelConfig:
         for key in (*sizes, "n_context"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         _check(0 <= self.dropout < 1, "model.dropout", "0 or more and below 1")
-        for key in ("own_history", "reference_dropout", "pulse_dropout"):
+        for key in ("reference_dropout", "pulse_dropout"):
             _check(0 <= getattr(self, key) <= 1, f"model.{key}", "0 to 1")
         _check(0 <= self.range_quantile < 0.5, "model.range_quantile", "0 or more and below 0.5")
         _check(0 <= self.reference_noise <= 10, "model.reference_noise", "0 to 10")

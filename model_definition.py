@@ -83,8 +83,8 @@ class PatchLSTM(nn.Module):
     :mod:`spectral.envelope`: in a rollout that of the prompt, in training that of the windows before.
 
     A rollout reads its own samples. Against errors that add up, training puts noise on the history, whose level is told
-    (Ho et al. 2022, arXiv:2106.15282), and samples of the model into the history of some sequences (parallel scheduled
-    sampling, Duckworth et al. 2019, arXiv:1906.04331).
+    (Ho et al. 2022, arXiv:2106.15282). Samples of the model in the history (scheduled sampling) would make rollouts
+    lose the beat: what follows a sample is then not what it announces (measured in bench/sound.md).
 
     The *reference*, the mean of what came before, tells the LSTM with every patch which instruments, which scale and
     which level it is about; a rollout keeps that of its prompt. The *pulse* tells it how dense onsets are around the
@@ -279,7 +279,6 @@ class PatchLSTM(nn.Module):
         conditions = self._conditions(before.get("reference"), pulse, len(latents))
         hidden = None if state is None else [tuple(layer.unsqueeze(1)) for layer in state["lstm"]]
         if self.training:
-            history = self._with_own(history, conditions, hidden)
             level = config.history_noise * torch.rand(len(latents), 1, 1, device=latents.device).square()
             history, conditions = noised(history, level), conditions + self.noise_level(level)
         contexts, hidden = self._run(history, conditions, hidden)
@@ -287,25 +286,6 @@ class PatchLSTM(nn.Module):
             nats = (self.head.nats(contexts.float(), history.float(), target) * used).sum() / used.sum().clamp(min=1)
         hidden = torch.stack([torch.cat(layer) for layer in hidden]).detach()
         return nats, {"lstm": hidden, **carry}
-
-    @torch.no_grad()
-    def _with_own(self, history: torch.Tensor, conditions: torch.Tensor, state) -> torch.Tensor:
-        """The history, in some of whose sequences a share of the patches, from none to all, are samples of the model
-        that follow true ones. Shape: ``[B, T, n_latents]`` -> the same"""
-        rows = torch.rand(len(history), device=history.device) < self.config.own_history
-        if not rows.any():
-            return history
-        true = history[rows]
-        state = None if state is None else [tuple(x[:, rows].contiguous() for x in layer) for layer in state]
-        context, _ = self._run(true, conditions[rows], state)
-        with torch.autocast(history.device.type, enabled=False):
-            own = self.head.sample(context.float(), true)
-        share = torch.rand(len(true), 1, 1, device=true.device)
-        use = torch.rand(*true.shape[:2], 1, device=true.device) < share
-        use[:, 0] = False  # the first is the last of the window before
-        mixed = history.clone()
-        mixed[rows] = torch.where(use, own.roll(1, 1), true)
-        return mixed
 
     def _conditions(self, reference, pulse, n: int) -> torch.Tensor:
         """What the LSTM is given beside the patches.

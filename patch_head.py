@@ -16,6 +16,7 @@ MIN_LOG_SPREAD, MAX_LOG_SPREAD = -3.0, 1.0  # of a latent, whose own spread is 1
 MAX_LOG_FACTOR = 2.0  # of the whitening's diagonal and of a component's spread
 FIRST_LOG_SPREADS = -0.4, 0.6  # of the mixture's components before training, from the first to the last
 FIRST_MEANS = 0.1  # standard deviation of the components' means before training
+LEAST_VARIANCE = 1e-3  # of a residual in the first whitening: where nothing happens, it is unbounded
 CARRY_OVER_RIDGE = 3e-2  # as a share of the latents' variance
 
 
@@ -57,7 +58,8 @@ class PatchHead(nn.Module):
 
     @torch.no_grad()
     def fit(self, latents: torch.Tensor, spread: torch.Tensor, range_quantile: float):
-        """The weight and the range of the latents, and the mean of the next patch by linear regression on the last one.
+        """The weight and the range of the latents, the mean of the next patch by linear regression on the last one, and
+        the covariance of what that leaves.
 
         Args:
             latents: of pieces of the corpus.
@@ -78,6 +80,13 @@ class PatchHead(nn.Module):
         last, following = latents[:, :-1].flatten(0, 1), latents[:, 1:].flatten(0, 1)
         carry_over = fit_ridge(last.numpy(), following.numpy(), CARRY_OVER_RIDGE)
         self.carry_over.weight.copy_(torch.from_numpy(carry_over))
+        # The first whitening is that of its residual: else young models are 4 dB too loud.
+        residual = following - last @ self.carry_over.weight.T
+        covariance = residual.T @ residual / len(residual) + LEAST_VARIANCE * torch.eye(residual.shape[1])
+        whitening = torch.linalg.inv(torch.linalg.cholesky(covariance))
+        log_diagonal = whitening.diag().log().clamp(-MAX_LOG_FACTOR, MAX_LOG_FACTOR)
+        self.log_diagonal.copy_(log_diagonal)
+        self.whitening.copy_((whitening * (log_diagonal.exp() / whitening.diag()).unsqueeze(1)).tril(-1))
 
     def distribution(self, context: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and logarithm of the spread of the next patch, in units of which the mixture is.

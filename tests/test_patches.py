@@ -393,21 +393,6 @@ def test_a_resumed_training_goes_on_to_the_bit(patch_trainer):
     assert [name for name in a.tensors if not torch.equal(a.tensors[name], b.tensors[name])] == []
 
 
-def test_any_sequence_may_have_patches_of_the_models_own(patch_trainer):
-    """Over 40 windows each of four sequences has, and has not; never in its first place; at a share of 0 none has."""
-    model = copy.deepcopy(patch_trainer.model).train()
-    history, conditions, changed = torch.randn(4, 8, 24), torch.zeros(4, 1, 32), []
-    for _ in range(40):
-        mixed = model._with_own(history, conditions, None)
-        assert torch.equal(mixed[:, 0], history[:, 0])
-        changed.append((mixed != history).any(-1).float().mean(1))
-    changed = torch.stack(changed)
-    assert (changed > 0).any(0).all() and (changed == 0).any(0).all()
-    assert 0.1 < changed.mean() < 0.35  # half of the sequences, half of 7/8 of their places
-    model.config = dataclasses.replace(model.config, own_history=0.0)
-    assert model._with_own(history, conditions, None) is history
-
-
 def test_the_rollouts_pulse_is_the_one_of_training(patch_predictor, monkeypatch):
     """For a steady pulse and a prompt of 26 frames, the LSTM is given with each patch the pulse in the middle of the
     next one: within 1e-5."""

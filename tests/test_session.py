@@ -227,7 +227,7 @@ def test_young_states_are_announced(recordings, tmp_path):
 
 def test_young_states_are_no_louder_than_the_corpus(corpus):
     """Three continuations of 5 s of each of twelve prompts, by states of 10 and of 30 steps: against their prompts,
-    they are at most 5 dB louder in the median than what really follows, and none by 10 dB."""
+    they are at most 2 dB louder in the median than what really follows, and none by 8 dB."""
     trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
     trainer.fit()
     pieces = torch.from_numpy(np.stack(list(spread_chunks(trainer.segments, 12, 8 * 8000, seed=5))))
@@ -243,7 +243,7 @@ def test_young_states_are_no_louder_than_the_corpus(corpus):
         predictor = Predictor.from_state(trainer.config, trainer.state())
         several = [predictor.continue_(prompts, 5 * 8000 // 128, seed=seed)[:, 3 * 8000 :] for seed in (1, 2, 3)]
         excess = torch.cat([louder(out) - louder(follows) for out in several])
-        assert float(excess.median()) < 5 and float(excess.max()) < 10, (steps, excess)
+        assert float(excess.median()) < 2 and float(excess.max()) < 8, (steps, excess)
 
 
 def test_threads_are_given_back():

@@ -24,9 +24,7 @@ def test_a_run_leaves_what_it_promises(tiny_run):
     metadata, state = load_run(tiny_run)
     assert state.info["step"] == 12
     lines = [json.loads(line) for line in metadata.resolve("log").read_text().splitlines()]
-    assert lines[0]["step"] == 1 and {"loss", "frames_per_second", "audio_seconds_per_second"} <= set(
-        lines[0]
-    )
+    assert lines[0]["step"] == 1 and {"loss", "frames_per_second", "audio_seconds_per_second"} <= set(lines[0])
     assert any("held_out_loss" in line for line in lines)
     previews = metadata.resolve("previews")
     waveform, rate = soundfile.read(previews / "step-0000012.wav")

@@ -285,7 +285,7 @@ def test_the_history_has_noise_whose_level_is_told(noisy, monkeypatch):
     """In training, at a level of its own in each sequence, the square of a uniform share of history_noise, and at the
     same variance; the LSTM is given the level. Neither in what is held out nor in rollouts."""
     model, given = copy.deepcopy(noisy), {}
-    model.config = dataclasses.replace(model.config, history_noise=0.5, own_history=0.0)
+    model.config = dataclasses.replace(model.config, history_noise=0.5)
     latents = torch.randn(2000, 9, 24)
     monkeypatch.setattr(model.basis, "encode", lambda frames: latents)
 
