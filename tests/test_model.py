@@ -32,11 +32,11 @@ def test_transposed_sequences_train(corpus):
 
 
 def test_training_learns_more_than_the_linear_prediction(trainer, corpus):
-    """200 tiny steps: held-out loss 0.1 nats a latent below that of the linear prediction which it starts from."""
+    """200 tiny steps: held-out loss 0.02 nats a latent below that of the linear prediction which it starts from."""
     untrained = Trainer(trainer.config, trainer.segments, trainer.level, CPU)
     untrained.fit()
     held_out = split(corpus, 0.1)[1]
-    assert trainer.held_out_loss(held_out) < untrained.held_out_loss(held_out) - 0.1
+    assert trainer.held_out_loss(held_out) < untrained.held_out_loss(held_out) - 0.02
 
 
 def again(trainer) -> Trainer:

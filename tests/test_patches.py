@@ -366,8 +366,8 @@ def test_the_codec_alone_is_near_the_recording(patch_predictor, corpus):
 
 
 def test_training_lowers_the_nats(patch_trainer):
-    """By 0.1 a latent in a hundred steps."""
-    assert np.mean(patch_trainer.losses[-20:]) < np.mean(patch_trainer.losses[:20]) - 0.1
+    """By 0.05 a latent in a hundred steps."""
+    assert np.mean(patch_trainer.losses[-20:]) < np.mean(patch_trainer.losses[:20]) - 0.05
 
 
 def test_a_resumed_training_goes_on_to_the_bit(patch_trainer):
