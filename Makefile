@@ -5,8 +5,8 @@ RUN = $(VENV)/bin/python
 DEMO = out/demo
 # Of the continuation that the README shows, too.
 SEED ?= 2
-# Optimizer steps of the training, and minutes of the music that it learns. Two slow cores need six minutes for them.
-STEPS ?= 200
+# Optimizer steps of the training, and minutes of the music that it learns. Two slow cores need three minutes for them.
+STEPS ?= 1000
 CHORALES ?= 20
 # What plays the sound; PLAYER= plays nothing.
 PLAYER ?= $(shell command -v afplay || command -v paplay || command -v aplay)
@@ -42,7 +42,7 @@ demo: $(VENV)/installed
 	@echo "   listen:  $(DEMO)/shipped.wav (the prompt, then 20 s of the model; it joins them without a step)"
 	@echo "   look:    $(DEMO)/shipped.png (the prompt left of the dashed line)"
 	$(call play,$(DEMO)/shipped.wav)
-	@echo "2. A model of your own: $(CHORALES) minutes of chorales, $(STEPS) steps (1 to 6 minutes), then the same prompt"
+	@echo "2. A model of your own: $(CHORALES) minutes of chorales, $(STEPS) steps (1 to 3 minutes), then the same prompt"
 	$(RUN) -m demo.chorales $(DEMO)/chorales --minutes $(CHORALES)
 	$(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --steps $(STEPS) --save-every 60 --no-preview
 	$(RUN) predict.py metadata/demo.json $(PROMPT) --seconds 20 --seed $(SEED) -o $(DEMO)/continuation.wav --picture --force
@@ -50,8 +50,8 @@ demo: $(VENV)/installed
 	@echo "   look:    $(DEMO)/continuation.png"
 	$(call play,$(DEMO)/continuation.wav)
 	@echo "Listen for: the piano and the beat of the prompt go on in both; chords and voices are clearer in the first,"
-	@echo "which has learned for 20 minutes, from 90 minutes of music. Next:"
-	@echo "   more steps, from where it stopped:   $(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --steps 1000"
+	@echo "which has learned for 15 minutes, from 90 minutes of music. Next:"
+	@echo "   more steps, from where it stopped:   $(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --steps 4000"
 	@echo "   another continuation:                $(RUN) predict.py metadata/chorales.json $(PROMPT) --seed 8 -o another.wav"
 	@echo "   your own recordings:                 $(RUN) train.py FOLDER"
 	@echo "   a page in the browser:               make studio"

@@ -56,7 +56,7 @@ class Predictor:
     def from_state(
         cls, config: RunConfig, state: State, device: torch.device | str = "cpu", threads: int = 1
     ) -> Predictor:
-        with torch.random.fork_rng(devices=[]):  # a preview must not change the training's dice
+        with torch.random.fork_rng(devices=[]):  # a preview must not change what the training samples
             model = build_model(config.featurizer, config.model)
         model.load_state_dict({**state.group("model"), **state.group("average")})
         info = state.info
@@ -141,7 +141,7 @@ class Predictor:
     ) -> Iterator[torch.Tensor]:
         """What :meth:`continue_` adds, block by block, in memory that does not depend on ``n_frames``.
 
-        Prompts of any lengths go on in one batch, each from what it alone makes the LSTM hear. A row's dice depend
+        Prompts of any lengths go on in one batch, each from what it alone makes the LSTM hear. A row's samples depend
         on the seed, on its place and on the number of rows.
 
         Args:

@@ -265,8 +265,8 @@ TABLES = (
         ),
     ),
     (
-        "Training: minutes in steps, steps, and the loss on the recordings that are held out (nats a code and a "
-        "component; to be compared within one kind of model).",
+        "Training: minutes in steps, steps, and the loss on the recordings that are held out (nats a latent, "
+        "up to a constant; to be compared within one corpus and one kind of model).",
         (
             ("minutes", _number("minutes", 1)),
             ("steps", _number("step", 0)),
