@@ -24,7 +24,7 @@ from bench.trainings import candidate, held_out_loss, train_all
 from errors import exit_status
 
 BATCH = 8
-SLACK = 0.2  # s that a row may end too early: what remakes phases needs frames after the last
+SLACK = 0.25  # s that a row may end too early: what remakes phases needs frames after the last
 RUN_SECONDS = 8.0  # of a drone, or of noise, that nobody would call music
 KEY_SECONDS = 5.0  # after the prompt, in which its key is looked for
 LOUDNESS_DROP, TAIL_SECONDS = 20.0, 5.0  # dB below the usual, and for how long: a rollout that has died
