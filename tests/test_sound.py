@@ -249,7 +249,7 @@ def test_a_row_that_ends_too_early_is_refused():
     real = torch.zeros(2, 8 * 8000)
     protocol = Protocol(**{**nothing, "sample_rate": 8000, "n_prompt": 24000, "n_piece": 40000, "real": real})
     with pytest.raises(ValueError, match=r"5\.0 s follow"):
-        measure_row(protocol, "short", real[:, :-2000])
+        measure_row(protocol, "short", real[:, :-2400])
     with pytest.raises(ValueError, match="1 waveforms for 2 prompts"):
         measure_row(protocol, "one", real[:1])
 
