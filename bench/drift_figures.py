@@ -9,7 +9,7 @@ import numpy as np
 import metrics
 
 TIMES = (5, 20, 60)  # s after the prompt
-SLACK = 0.25  # s that a rollout may end too early, see bench.sound
+SLACK = 0.25  # s that a rollout may end too early: what remakes phases needs frames after the last
 WINDOW_SECONDS = 3.0  # that are looked at, up to each of these times; as long as the prompts of bench.protocol
 RANGE = 1e-8  # of a spectrum's power, below which a band counts as silent: -80 dB
 

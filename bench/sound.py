@@ -16,7 +16,7 @@ import sys
 import time
 
 from bench import sound_options
-from bench.drift_figures import drift_row
+from bench.drift_figures import SLACK, drift_row
 from bench.harmony import beside_real, harmony_row
 from bench.protocol import N_LONG, Protocol, embed_all, make_protocol, mixed_down, stereo_pieces
 from bench.seeds import mean_row
@@ -24,7 +24,6 @@ from bench.trainings import candidate, held_out_loss, train_all
 from errors import exit_status
 
 BATCH = 8
-SLACK = 0.25  # s that a row may end too early: what remakes phases needs frames after the last
 RUN_SECONDS = 8.0  # of a drone, or of noise, that nobody would call music
 KEY_SECONDS = 5.0  # after the prompt, in which its key is looked for
 LOUDNESS_DROP, TAIL_SECONDS = 20.0, 5.0  # dB below the usual, and for how long: a rollout that has died
