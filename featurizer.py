@@ -28,6 +28,9 @@ SAME_DB = 0.01  # frames that differ by less are the same
 MIN_LOG_MAGNITUDE = -160 / DB
 
 
+MAX_PROMPT_SECONDS = 60  # of a prompt's end that is heard
+
+
 class Unvaried(ValueError):
     """Nothing can be learned from frames that are all the same."""
 
@@ -170,6 +173,14 @@ class Featurizer:
         """Inverse of :meth:`join`, of the same shapes."""
         log_magnitude, phase = (self.apart(part) for part in frames.chunk(2, dim=-1))
         return torch.polar(log_magnitude.exp(), phase)
+
+
+def whole_frames(prompts: torch.Tensor, framing: FeaturizerConfig) -> torch.Tensor:
+    """The end of prompts, :data:`MAX_PROMPT_SECONDS` at most, in whole frames: in front, one shorter than a frame is
+    preceded by silence. Shape: ``[..., n_samples]``, the same"""
+    n = min(prompts.shape[-1], MAX_PROMPT_SECONDS * framing.sample_rate)
+    n = max(framing.n_fft, n - (n - framing.n_fft) % framing.hop_length)
+    return F.pad(prompts, (max(0, n - prompts.shape[-1]), 0))[..., -n:]
 
 
 def fit_scaler(chunks) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from patch_head import PatchHead
 from regression import RegressionLSTM
 from spectral.envelope import Envelope
 from spectral.patches import LOWEST_DB, PatchBasis, fit_patches
+from spectral.typical import fit_typical
 
 RELATIVE_LOWEST_DB = -20.0  # of the floor, re the envelope, which has a lowest level itself: below there is no music
 N_PULSE = 4  # real and imaginary parts of the pulse at the beat and at half of it
@@ -126,7 +127,8 @@ class PatchLSTM(nn.Module):
         check_varied(chunks, LOWEST_DB)
         frames = torch.from_numpy(chunks)
         power = self.envelope.power(frames)
-        self.envelope.fit(power, seed)
+        self.envelope.fit(power)
+        fit_typical(self.envelope, power, seed)
         frames = frames - self.envelope.of_power(power).unsqueeze(1)
         lowest_db = RELATIVE_LOWEST_DB if self.config.envelope_bands else LOWEST_DB
         latents = fit_patches(self.basis, frames.numpy(), seed, lowest_db)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,14 +13,13 @@ import torch
 from checkpoint import State, load_run
 from config import RunConfig
 from device import rollout_linear, use_threads
-from featurizer import Featurizer
+from featurizer import Featurizer, whole_frames
 from model_definition import build_model, plain_linear
 from phase import CROSSFADE, continue_waveform, lookahead
-from rhythm import last_pulse
-from voice import equalize, fit_equalizer, fit_room, reverberate
+from rhythm import prompt_pulse
+from voice import in_voice
 
 BLOCK = 256  # frames between two calls of the phase repair
-MAX_PROMPT_SECONDS = 60  # of the prompt's end that the LSTM hears
 
 
 @dataclass(frozen=True)
@@ -71,25 +69,13 @@ class Predictor:
         rms = waveform.square().mean(of, keepdim=True).sqrt().clamp(min=1e-8)
         return waveform * (self.level / rms)
 
-    @torch.inference_mode()
     def in_voice(self, waveform: torch.Tensor) -> torch.Tensor:
-        """A synthesized prompt as the corpus might sound: its room, spectral envelope and level, see :mod:`voice`.
-
-        The last :data:`MAX_PROMPT_SECONDS` are what it is measured by. The original design knows the level only.
-
-        Shape:
-            waveform ``[n_samples]``, stereo ``[2, n_samples]``, the same
-        """
-        waveform, rate = self.match_level(waveform), self.config.featurizer.sample_rate
-        featurizer = Featurizer(self.config.featurizer)
-        if self.decay is not None:
-            heard = self._hear(waveform.unsqueeze(0))[1][0].cpu()
-            seconds = fit_room(heard if heard.dim() == 1 else heard.mean(0), featurizer, self.decay)
-            waveform = self.match_level(reverberate(waveform, rate, seconds))
-        if self.model.predicts_phase:
-            return waveform
-        heard, envelope = self._hear(waveform.unsqueeze(0))[1][0].cpu(), copy.deepcopy(self.model.envelope).cpu()
-        return self.match_level(equalize(waveform, fit_equalizer(heard, featurizer, envelope)))
+        """A synthesized prompt as the corpus might sound: its level, and of patches its room and spectral envelope, see
+        :mod:`voice`. Shape: as :meth:`match_level`"""
+        featurizer, envelope = Featurizer(self.config.featurizer), None
+        if not self.model.predicts_phase:
+            envelope = copy.deepcopy(self.model.envelope).cpu()
+        return in_voice(waveform, featurizer, self.match_level, self.decay, envelope)
 
     @property
     def device(self) -> torch.device:
@@ -163,8 +149,7 @@ class Predictor:
         """
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}")
-        pulse = self.pulse(prompts, tempos)
-        frames = self.frames(prompts, temperature, seed, n_futures, pulse)
+        frames = self.frames(prompts, temperature, seed, n_futures, tempos)
         frames = itertools.takewhile(lambda _: not stopped(), frames)
         return self._sound(self._ends(prompts).repeat_interleave(n_futures, 0), frames, n_frames, progress)
 
@@ -194,7 +179,7 @@ class Predictor:
         follows = waveform[..., n_prompt - framing.n_fft + framing.hop_length :].to(self.device)
         frames = featurizer.log_magnitude(follows)
         if codec:
-            heard = featurizer.log_magnitude(self._hear(prompt)[1])
+            heard = featurizer.log_magnitude(self._hear(prompt))
             frames = self.model.remake(frames, heard, torch.Generator(self.device).manual_seed(seed))
         n_frames, frames = frames.shape[1] - lookahead(framing), iter(frames.unbind(1))
         if progress:
@@ -202,37 +187,16 @@ class Predictor:
         return rejoin(prompt.to(self.device), self._sound(self._ends(prompt), frames, n_frames))
 
     @torch.inference_mode()
-    def frames(
-        self,
-        prompts,
-        temperature: float = 1.0,
-        seed: int = 0,
-        n_futures: int = 1,
-        pulse: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> Iterator[torch.Tensor]:
-        """The frames that follow each prompt, one after another, without an end.
-
-        Args:
-            prompts, n_futures: as of :meth:`stream`.
-            pulse: of each prompt, from :meth:`pulse`; default: as its sound has it.
+    def frames(self, prompts, temperature: float = 1.0, seed: int = 0, n_futures: int = 1, tempos=None):
+        """The frames that follow each prompt, one after another, without an end. Arguments as of :meth:`stream`.
 
         Yields:
             log-magnitude ``[B * n_futures, n_bins]``, with the phase beside it where the model predicts it
         """
-        generator, states = torch.Generator(self.device).manual_seed(seed), []
-        pulse = self.pulse(prompts) if pulse is None else pulse
-        for batch in [prompts] if isinstance(prompts, torch.Tensor) else [prompt.unsqueeze(0) for prompt in prompts]:
-            featurizer, heard = self._hear(batch)
-            own, pulse = zip(*(x.split((len(batch), len(x) - len(batch))) for x in pulse), strict=True)
-            known = (
-                featurizer.join(featurizer.stft(heard))
-                if self.model.predicts_phase
-                else featurizer.log_magnitude(heard)
-            )
-            states.append(self._packed.prefill(known, own))
-        state = type(states[0])(
-            *(torch.cat(tensors).repeat_interleave(n_futures, 0) for tensors in zip(*states, strict=True))
-        )
+        tempos = itertools.repeat(None) if tempos is None else tempos
+        states = [self._prefill(prompt, tempo) for prompt, tempo in zip(prompts, tempos, strict=False)]
+        state = type(states[0])(*(torch.cat(x).repeat_interleave(n_futures, 0) for x in zip(*states, strict=True)))
+        generator = torch.Generator(self.device).manual_seed(seed)
 
         @torch.inference_mode()
         def following():
@@ -243,47 +207,29 @@ class Predictor:
 
         return itertools.islice(following(), self.model.behind, None)
 
-    def pulse(self, prompts, tempos: Sequence[float | None] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pulse of each prompt in its last frame, and by how much it turns from frame to frame, see
-        :class:`rhythm.Pulse`.
-
-        Args:
-            prompts, tempos: as of :meth:`stream`.
-
-        Shape:
-            -> complex64 ``[B, 2]`` each
-        """
-        framing, pulses, turns = self.config.featurizer, [], []
-        if not self.config.model.pulse:  # nobody asks for it
-            none = torch.zeros(len(prompts), 2, dtype=torch.complex64, device=self.device)
-            return none, none + 1
-        for prompt, tempo in zip(prompts, tempos or [None] * len(prompts), strict=True):
-            mono = prompt.cpu().numpy() if prompt.dim() == 1 else prompt.mean(0).cpu().numpy()
-            pulse = last_pulse(mono, framing.sample_rate, tempo)
-            middle = pulse.times - framing.n_fft / 2 / framing.sample_rate
-            pulses.append(torch.from_numpy(pulse.at(middle)[0]))
-            angle = 2 * math.pi * float(pulse.frequency[0]) / framing.frame_rate
-            turns.append(torch.polar(torch.ones(2), torch.tensor([angle, 2 * angle])))
-        return torch.stack(pulses).to(self.device), torch.stack(turns).to(self.device)
+    def _prefill(self, prompt: torch.Tensor, tempo: float | None):
+        """The state of a rollout after one prompt, ``[n_samples]`` or ``[2, n_samples]``."""
+        featurizer, known = Featurizer(self.config.featurizer, self.device), self._hear(prompt.unsqueeze(0))
+        if self.model.predicts_phase:
+            return self._packed.prefill(featurizer.join(featurizer.stft(known)))
+        pulse = None
+        if self.config.model.pulse:
+            pulse = [torch.from_numpy(x).to(self.device) for x in prompt_pulse(prompt, self.config.featurizer, tempo)]
+        return self._packed.prefill(featurizer.log_magnitude(known), pulse)
 
     def _check_channels(self, waveform: torch.Tensor):
         channels = self.config.featurizer.channels
         if waveform.shape[1:-1] != ((channels,) if channels > 1 else ()):
             raise ValueError(f"a waveform of shape {tuple(waveform.shape)} for a model of {channels} channel(s)")
 
-    def _hear(self, prompt: torch.Tensor) -> tuple[Featurizer, torch.Tensor]:
-        """The prompt's end, in whole frames: in front, one shorter than a frame is preceded by silence."""
-        framing = self.config.featurizer
-        self._check_channels(prompt)
-        n_heard = min(prompt.shape[-1], MAX_PROMPT_SECONDS * framing.sample_rate)
-        n_heard = max(framing.n_fft, n_heard - (n_heard - framing.n_fft) % framing.hop_length)
-        padded = torch.nn.functional.pad(prompt, (max(0, n_heard - prompt.shape[-1]), 0))
-        return Featurizer(framing, self.device), padded[..., -n_heard:].to(self.device)
+    def _hear(self, prompts: torch.Tensor) -> torch.Tensor:
+        """The end of prompts in whole frames, see :func:`featurizer.whole_frames`."""
+        self._check_channels(prompts)
+        return whole_frames(prompts, self.config.featurizer).to(self.device)
 
     def _ends(self, prompts) -> torch.Tensor:
         """Of each prompt the last frame, which the phase goes on from. Shape: -> ``[B, n_fft]``, ``[B, 2, n_fft]``"""
-        batches = [prompts] if isinstance(prompts, torch.Tensor) else [prompt.unsqueeze(0) for prompt in prompts]
-        return torch.cat([self._hear(batch)[1][..., -self.config.featurizer.n_fft :] for batch in batches])
+        return torch.cat([self._hear(x.unsqueeze(0))[..., -self.config.featurizer.n_fft :] for x in prompts])
 
     @torch.inference_mode()
     def _sound(self, known: torch.Tensor, frames, n_frames: int, progress=None):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from config import FeaturizerConfig
 from metrics import mel_decibels, power_frames, rise, window_samples
 
 HOP_SECONDS = 0.01  # of the onset strength
@@ -188,6 +189,22 @@ def last_pulse(waveform, sample_rate: int, quarters_per_minute: float | None = N
         tried = np.array([SLOWEST * 2 ** (math.log2(quarters_per_minute / SLOWEST) % 1)]) / 60
     frequency, z = _strongest(strength[None], moments, tried)
     return nothing._replace(frequency=frequency, z=z)
+
+
+def prompt_pulse(prompt, framing: FeaturizerConfig, quarters_per_minute: float | None = None):
+    """The pulse of a prompt in its last frame, and by how much it turns from frame to frame.
+
+    Args:
+        quarters_per_minute: as of :func:`last_pulse`.
+
+    Shape:
+        prompt a tensor ``[n_samples]`` or ``[2, n_samples]`` -> complex64 ``[1, 2]`` each
+    """
+    mono = prompt.cpu().numpy().reshape(-1, prompt.shape[-1]).mean(0)
+    pulse = last_pulse(mono, framing.sample_rate, quarters_per_minute)
+    angle = 2 * math.pi * pulse.frequency / framing.frame_rate
+    turn = np.exp(1j * angle[:, None] * (1, 2)).astype(np.complex64)
+    return pulse.at(pulse.times - framing.n_fft / 2 / framing.sample_rate), turn
 
 
 def _frequencies() -> np.ndarray:

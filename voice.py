@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from featurizer import DB, Featurizer
+from featurizer import DB, Featurizer, whole_frames
 from spectral.envelope import Envelope
+from spectral.typical import to_typical
 
 N_BANDS, BAND_RANGE = 24, (80.0, 8000.0)  # mel bands in which decays are looked for, and Hz
 SLOPE_SECONDS = 0.25  # over which a slope is taken
@@ -22,6 +23,29 @@ ROOMS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # s of reverberation time that ar
 BEFORE = 0.01  # s between a sound and its reverberation
 TREBLE = 4000.0  # Hz, above which a room's reverberation takes half the time
 MAX_GAIN_DB = 15.0  # of the equalizer
+
+
+def in_voice(waveform: torch.Tensor, featurizer: Featurizer, match_level, decay: float | None, envelope=None):
+    """A synthesized prompt as a corpus might sound; the end of it, see :func:`featurizer.whole_frames`, is what it is
+    measured by.
+
+    Args:
+        match_level: brings a waveform to the level of the corpus.
+        decay: how fast the corpus dies away, dB/s, see :func:`fastest`; None where it is not known.
+        envelope: that has learned the typical ones; None leaves the balance as it is.
+
+    Shape:
+        waveform ``[n_samples]``, stereo ``[2, n_samples]``, the same
+    """
+    waveform = match_level(waveform)
+    if decay is not None:
+        heard = whole_frames(waveform, featurizer.config)
+        seconds = fit_room(heard if heard.dim() == 1 else heard.mean(0), featurizer, decay)
+        waveform = match_level(reverberate(waveform, featurizer.config.sample_rate, seconds))
+    if envelope is not None:
+        gain = fit_equalizer(whole_frames(waveform, featurizer.config), featurizer, envelope)
+        waveform = match_level(equalize(waveform, gain))
+    return waveform
 
 
 def decay_slopes(waveform: torch.Tensor, featurizer: Featurizer) -> np.ndarray:
@@ -99,7 +123,7 @@ def fit_equalizer(waveform: torch.Tensor, featurizer: Featurizer, envelope: Enve
     Shape:
         waveform ``[n_samples]`` or ``[2, n_samples]``, at least ``n_fft`` -> ``[n_channel_bins]``
     """
-    gain = envelope.to_typical(featurizer.log_magnitude(waveform).unsqueeze(0))[0]
+    gain = to_typical(envelope, featurizer.log_magnitude(waveform).unsqueeze(0))[0]
     gain = gain.unflatten(-1, (featurizer.config.channels, -1)).mean(0)
     return gain.clamp(-MAX_GAIN_DB / DB, MAX_GAIN_DB / DB)
 

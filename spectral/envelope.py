@@ -39,24 +39,9 @@ class Envelope(nn.Module):
         self.register_buffer("typical", torch.zeros(N_TYPICAL, hats.shape[1]))  # nepers, of its pieces, mean 0
 
     @torch.no_grad()
-    def fit(self, power: torch.Tensor, seed: int):
-        """The corpus' own envelope, and the shapes that are typical of its pieces: means of k-means clusters.
-
-        Args:
-            power: of pieces of the corpus, from :meth:`power`.
-
-        Shape:
-            ``[n_chunks, n_bins]``
-        """
-        from sklearn.cluster import KMeans
-
-        self.usual.copy_(self._bands(power.mean(0)))
-        if self.n_bands:
-            shapes = self._shape(self._bands(power)).numpy()
-            kmeans = KMeans(min(N_TYPICAL, len(np.unique(shapes, axis=0))), n_init=4, random_state=seed % 2**32)
-            centres = kmeans.fit(shapes).cluster_centers_
-            # A tiny corpus has fewer pieces than that: what there is, again.
-            self.typical.copy_(torch.from_numpy(centres[np.arange(N_TYPICAL) % len(centres)]))
+    def fit(self, power: torch.Tensor):
+        """The corpus' own envelope. Shape: power of its pieces, from :meth:`power`, ``[n_chunks, n_bins]``"""
+        self.usual.copy_(self.bands(power.mean(0)))
 
     def forward(self, log_magnitude: torch.Tensor, used: torch.Tensor | None = None) -> torch.Tensor:
         """The envelope of each piece, in nepers. Shape: as :meth:`power`"""
@@ -78,30 +63,13 @@ class Envelope(nn.Module):
         """Nepers. Shape: ``[B, n_bins]``, the same"""
         if not self.n_bands:
             return torch.zeros_like(power)
-        return torch.maximum(self._bands(power), self._lowest()) @ self.hats.T
+        return torch.maximum(self.bands(power), self.lowest()) @ self.hats.T
 
-    def to_typical(self, log_magnitude: torch.Tensor) -> torch.Tensor:
-        """The gains, nepers, that bring pieces to the typical shape which is nearest to theirs; 0 without bands.
-
-        Shape:
-            log_magnitude ``[B, n_frames, n_bins]`` -> ``[B, n_bins]``
-        """
-        if not self.n_bands:
-            return torch.zeros_like(log_magnitude[:, 0])
-        shape = self._shape(self._bands(self.power(log_magnitude)))
-        return (self.typical[torch.cdist(shape, self.typical).argmin(-1)] - shape) @ self.hats.T
-
-    def _lowest(self) -> torch.Tensor:
+    def lowest(self) -> torch.Tensor:
+        """Of any piece, nepers. Shape: ``[channels * n_bands]``"""
         return (self.usual + LOWEST_DB / DB).clamp(min=LEAST_DB / DB)
 
-    def _shape(self, bands: torch.Tensor) -> torch.Tensor:
-        """What is left of envelopes without their level. Shape: ``[..., channels * n_bands]``, the same"""
-        # At the corpus' own level, where what is too soft to tell is known.
-        levels = [(2 * x).logsumexp(-1, keepdim=True) / 2 for x in (self.usual, bands)]
-        bands = torch.maximum(bands + levels[0] - levels[1], self._lowest())
-        return bands - bands.mean(-1, keepdim=True)
-
-    def _bands(self, power: torch.Tensor) -> torch.Tensor:
+    def bands(self, power: torch.Tensor) -> torch.Tensor:
         """Nepers of each band. Shape: power ``[..., n_bins]`` -> ``[..., channels * n_bands]``"""
         mean = power @ self.hats / self.hats.sum(0).clamp(min=1e-6)
         return 0.5 * mean.clamp(min=1e-12).log()

@@ -12,8 +12,8 @@ from conftest import ROOT
 FLOORS = [
     {"errors", "streams", "terminal"},
     {"metrics", "meter", "voicing", "time_budget", "decoding", "provenance", "leftovers"},
-    {"config", "riff", "transcription", "chords", "rhythm"},
-    {"pcm_store", "featurizer", "device", "score"},
+    {"config", "riff", "transcription", "chords"},
+    {"pcm_store", "featurizer", "device", "score", "rhythm"},
     {"corpus"},
     {"regression", "phase", "spectral", "spectrogram", "dataset", "prompt"},
     {"patch_head", "voice"},

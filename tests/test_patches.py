@@ -16,8 +16,10 @@ from featurizer import DB, Featurizer, Unvaried
 from model_definition import build_model, plain_linear
 from patch_head import PatchHead, choose
 from predictor import Predictor
+from rhythm import prompt_pulse
 from spectral.envelope import Envelope
 from spectral.patches import LOWEST_DB, PatchBasis, fit_patches
+from spectral.typical import fit_typical, to_typical
 from trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -118,7 +120,7 @@ def test_the_envelope_is_level_and_colour_and_no_notes():
     config = patches_config()
     envelope = Envelope(config.featurizer, 16)
     noise = torch.full((1, 8, 257), -20 / DB)
-    envelope.fit(envelope.power(noise), 0)
+    envelope.fit(envelope.power(noise))
     torch.testing.assert_close(DB * envelope(noise), torch.full((1, 257), -20.0), atol=0.1, rtol=0)
     partial = noise.clone()
     partial[..., 60] = 20 / DB
@@ -131,7 +133,7 @@ def test_the_envelope_is_level_and_colour_and_no_notes():
     torch.testing.assert_close(envelope(padded, used), envelope(noise))
     stereo = Envelope(patches_config(featurizer__channels=2).featurizer, 16)
     both = torch.cat([noise, noise + 6 / DB], -1)
-    stereo.fit(stereo.power(both), 0)
+    stereo.fit(stereo.power(both))
     torch.testing.assert_close(stereo(both)[:, 257:] - stereo(both)[:, :257], torch.full((1, 257), 6 / DB))
     assert torch.equal(Envelope(config.featurizer, 0)(noise), torch.zeros(1, 257))
     torch.testing.assert_close(Envelope(config.featurizer, 1)(noise), noise[:, 0])
@@ -416,7 +418,8 @@ def test_a_rollout_begins_after_its_prompt(patch_predictor, corpus):
     """The first frames are those of the first patch that was sampled, and not of the prompt's last one: to 1e-4."""
     prompt, featurizer = torch.from_numpy(corpus.recordings[0].read(0, 512 + 63 * 128))[None], Featurizer(FRAMING)
     made, model = patch_predictor.frames(prompt, temperature=0.0), patch_predictor._packed
-    state = model.prefill(featurizer.log_magnitude(prompt), patch_predictor.pulse(prompt))
+    pulse = [torch.from_numpy(x) for x in prompt_pulse(prompt[0], FRAMING)]
+    state = model.prefill(featurizer.log_magnitude(prompt), pulse)
     _, state = model.next_frames(state, 0.0)
     expected, _ = model.next_frames(state, 0.0)
     torch.testing.assert_close(torch.stack([next(made) for _ in range(4)], 1), expected, atol=1e-4, rtol=0)
@@ -541,9 +544,10 @@ def test_pieces_are_brought_to_the_typical_shape_that_is_nearest():
     config, tilt = patches_config(), torch.linspace(-1, 1, 257)
     corpus = torch.stack([-20 + 9 * sign * tilt for sign in (-1, 1) * 20]).unsqueeze(1).expand(-1, 8, -1) / DB
     envelope = Envelope(config.featurizer, 16)
-    envelope.fit(envelope.power(corpus), 0)
+    envelope.fit(envelope.power(corpus))
+    fit_typical(envelope, envelope.power(corpus), 0)
     piece = (-30 + 6 * tilt).expand(1, 8, -1) / DB
-    gain = DB * envelope.to_typical(piece)[0]
+    gain = DB * to_typical(envelope, piece)[0]
     apart = gain - gain.mean() - 3 * tilt
     assert apart[40:220].std() < 0.5
-    assert not Envelope(config.featurizer, 0).to_typical(piece).any()
+    assert not to_typical(Envelope(config.featurizer, 0), piece).any()

@@ -12,6 +12,7 @@ from featurizer import DB, Featurizer
 from predictor import Predictor
 from prompt import load_prompt
 from spectral.envelope import Envelope
+from spectral.typical import fit_typical, to_typical
 
 RATE = 22050
 
@@ -112,6 +113,11 @@ def test_an_equalizer_raises_what_it_says():
         assert torch.allclose(20 * middle.log10(), torch.tensor([raised, raised - 6.02]), atol=0.05)
 
 
+def fit(envelope, power):
+    envelope.fit(power)
+    fit_typical(envelope, power, 0)
+
+
 def test_the_nearest_typical_envelope_is_reached(featurizer, sung):
     """Of a corpus of the prompt itself, tilted in one way or in the other, the nearer one: within 2 dB up to 8 kHz (a
     tilt that is linear in Hz is curved in the bands), and by at most MAX_GAIN_DB."""
@@ -119,18 +125,18 @@ def test_the_nearest_typical_envelope_is_reached(featurizer, sung):
     tilt = torch.linspace(3, -9, 1025) / DB
     corpus = torch.stack([frames + tilt, frames + tilt, frames - 3 * tilt])
     envelope = Envelope(featurizer.config, 16)
-    envelope.fit(envelope.power(corpus), 0)
+    fit(envelope, envelope.power(corpus))
     gain = voice.fit_equalizer(sung, featurizer, envelope) * DB
     shape, wanted = gain - gain.mean(), tilt * DB - (tilt * DB).mean()
     assert (shape - wanted)[20:760].abs().max() < 2
-    envelope.fit(envelope.power(frames[None] + 20 * tilt), 0)
+    fit(envelope, envelope.power(frames[None] + 20 * tilt))
     assert voice.fit_equalizer(sung, featurizer, envelope).abs().max() * DB <= voice.MAX_GAIN_DB + 1e-4
 
 
 def test_what_is_alike_in_all_bins_is_not_the_envelopes(featurizer, played):
     """A corpus that is 20 dB louder everywhere: no gain at all."""
     envelope = Envelope(featurizer.config, 16)
-    envelope.fit(envelope.power(featurizer.log_magnitude(played)[None] + 20 / DB), 0)
+    fit(envelope, envelope.power(featurizer.log_magnitude(played)[None] + 20 / DB))
     assert voice.fit_equalizer(played, featurizer, envelope).abs().max() * DB < 0.01
 
 
@@ -140,7 +146,7 @@ def test_what_is_alike_in_all_bins_is_not_the_envelopes(featurizer, played):
 def distance(predictor, waveform) -> float:
     """To the nearest typical envelope, dB (root of the mean square)."""
     frames = Featurizer(predictor.config.featurizer).log_magnitude(waveform)
-    return float(predictor.model.envelope.to_typical(frames[None]).square().mean().sqrt()) * DB
+    return float(to_typical(predictor.model.envelope, frames[None]).square().mean().sqrt()) * DB
 
 
 def test_a_foreign_prompt_comes_nearer_and_keeps_its_level(predictor):
