@@ -191,23 +191,29 @@ class PatchLSTM(nn.Module):
             return torch.cat([before, log_magnitude], 1)
         return log_magnitude[:, n_frames % size :]
 
-    def next_frames(self, state: RolloutState, temperature: float = 1.0, generator=None):
-        """Sample the next patch, and decode the one before it, which now has both neighbours, with its texture.
+    def next_frames(self, state: RolloutState, temperature: float = 1.0, generator=None, n_patches: int = 16):
+        """Sample the next patches, and decode as many, from the one before them to the last but one, which now have
+        both neighbours, with their texture: together, for that reads the decoder's weights once.
 
         Shape:
-            -> ``(log_magnitude [B, patch_frames, n_bins], state)``
+            -> ``(log_magnitude [B, n_patches * patch_frames, n_bins], state)``
         """
-        last = state.latents[:, 1]
-        given, pulse = state.conditions, state.pulse * state.turn
+        known = list(state.latents.unbind(1))
+        for _ in range(n_patches):
+            state = self._next_patch(state, temperature, generator)
+            known.append(state.latents[:, 1])
+        frames = self.basis.decode(torch.stack(known, 1))
+        frames = self.basis.textured(frames, self.config.texture * temperature, generator)
+        return frames + state.envelope.unsqueeze(1), state
+
+    def _next_patch(self, state: RolloutState, temperature: float, generator) -> RolloutState:
+        """The state with one more patch."""
+        last, given, pulse = state.latents[:, 1], state.conditions, state.pulse * state.turn
         if self.pulse is not None:
             given = given + self.pulse(torch.view_as_real(pulse).flatten(-2))
         context, hidden = self._step(last, given, state.hidden)
         new = self.head.sample(context, last, temperature, generator)
-        latents = torch.cat([state.latents, new.unsqueeze(1)], 1)
-        frames = self.basis.decode(latents)
-        frames = self.basis.textured(frames, self.config.texture * temperature, generator)
-        frames = frames + state.envelope.unsqueeze(1)
-        return frames, state._replace(latents=latents[:, 1:], hidden=hidden, pulse=pulse)
+        return state._replace(latents=torch.stack([last, new], 1), hidden=hidden, pulse=pulse)
 
     def _step(self, latents: torch.Tensor, conditions: torch.Tensor, state: torch.Tensor):
         """:meth:`_run` for one patch.

@@ -6,6 +6,7 @@ waveform before it, which is how a continuation joins its prompt as well.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -109,7 +110,6 @@ def continue_waveform(
         peak-locked start) -> ``[B, CROSSFADE + (T + 1) * hop_length - n_fft]``: what all its
         frames overlap; stereo: known ``[B, 2, n_fft]`` -> ``[B, 2, ...]``
     """
-    n_fft, hop = featurizer.config.n_fft, featurizer.config.hop_length
     rows, log_magnitude = known.shape[:-1], featurizer.apart(log_magnitude)
     if phase is not None:
         phase = featurizer.apart(phase).flatten(0, -3)
@@ -117,9 +117,18 @@ def continue_waveform(
         phase = shared_phase(log_magnitude, featurizer.stft(known)[:, :, 0].angle(), featurizer.config).flatten(0, 1)
     # From here on, each channel is a waveform of its own: one more row of the batch.
     known, log_magnitude = known.flatten(0, -2), log_magnitude.flatten(0, -3)
+    # On a CPU row by row: what one of them needs stays in the cache.
+    together = 1 if known.device.type == "cpu" else len(known)
+    phases = itertools.repeat(None) if phase is None else phase.split(together)
+    parts = zip(known.split(together), log_magnitude.split(together), phases, strict=False)
+    return torch.cat([_continue(featurizer, *part, n_steps) for part in parts]).unflatten(0, rows)
+
+
+def _continue(featurizer: Featurizer, known, log_magnitude, phase, n_steps: int) -> torch.Tensor:
+    """:func:`continue_waveform` of one channel. Shape: ``[B, n_fft]``, ``[B, T, n_bins]``"""
+    n_fft, hop = featurizer.config.n_fft, featurizer.config.hop_length
     n_known, n_frames = known.shape[-1], log_magnitude.shape[1]
-    magnitude = log_magnitude.exp()
-    first = featurizer.stft(known)  # [rows, 1, n_channel_bins]
+    magnitude, first = log_magnitude.exp(), featurizer.stft(known)  # [B, 1, n_bins] of what is known
     if phase is None:
         phase = peak_locked_phase(log_magnitude, first[:, 0].angle(), hop)
     spectrum = torch.polar(magnitude, phase)
@@ -146,4 +155,4 @@ def continue_waveform(
     end = n_known + (n_frames + 1) * hop - n_fft
     out = waveform[:, n_known - CROSSFADE : end].clone()
     out[:, :CROSSFADE] = known[:, -CROSSFADE:] * (1 - fade) + out[:, :CROSSFADE] * fade
-    return out.unflatten(0, rows)
+    return out

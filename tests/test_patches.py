@@ -167,7 +167,7 @@ def test_rollouts_and_the_codec_alone_have_texture(patch_predictor, corpus, fram
         monkeypatch.setattr(model, "config", changed)
         for temperature in (0.0, 1.0):
             rng = torch.Generator().manual_seed(0)
-            first[texture, temperature] = model.next_frames(state, temperature, rng)[0]
+            first[texture, temperature] = model.next_frames(state, temperature, rng, 1)[0]
         whole = dataclasses.replace(patch_predictor.config, model=changed)
         sounds[texture] = dataclasses.replace(patch_predictor, config=whole).reconstruct(waveform, 4000)
     assert torch.equal(first[0.0, 0.0], first[1.0, 0.0])
@@ -302,10 +302,9 @@ def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames,
 
     monkeypatch.setattr(PatchHead, "sample", held)
     monkeypatch.setattr(model, "config", dataclasses.replace(model.config, texture=0.0))
-    first, state = model.next_frames(state)
+    first, state = model.next_frames(state, n_patches=1)
     torch.testing.assert_close(first, model.basis.decode(latents[:, n - 2 : n + 1]) + envelope.unsqueeze(1))
-    for _ in range(4):
-        _, state = model.next_frames(state)
+    _, state = model.next_frames(state, n_patches=4)
     reference = model.reference(latents[:, :n].mean(1) * model.head.weight).unsqueeze(1)
     contexts, _ = model._run(latents[:, : n + 4], reference)
     expected = model.head.nats(contexts[:, n - 1 :], latents[:, n - 1 : n + 4], latents[:, n : n + 5])
@@ -322,7 +321,7 @@ def test_a_rollout_has_the_level_and_the_colour_of_its_prompt(patch_predictor, f
     for prompt in (torch.from_numpy(frames[:4]), torch.from_numpy(frames[:4]) + filtered):
         state, rng, rollout = model.prefill(prompt), torch.Generator().manual_seed(0), []
         for _ in range(3):
-            more, state = model.next_frames(state, 1.0, rng)
+            more, state = model.next_frames(state, 1.0, rng, 1)
             rollout.append(more)
         made.append(torch.cat(rollout, 1))
     assert (made[1] - made[0] - filtered).abs().mean() * DB < most
@@ -404,8 +403,7 @@ def test_the_rollouts_pulse_is_the_one_of_training(patch_predictor, monkeypatch)
     at = lambda frame: torch.polar(torch.ones(2), frame * torch.tensor([turn, 2 * turn]))  # noqa: E731
     with torch.inference_mode():
         state = model.prefill(torch.randn(1, 26, 257), (at(25.0)[None], at(1.0)[None]))
-        for _ in range(3):
-            _, state = model.next_frames(state)
+        model.next_frames(state, n_patches=3)
     given = torch.cat([x.reshape(-1, 4) for x in given])
     # Whole patches end with frame 25, so that they begin with frames 2, 6, ...: the second's middle is 7.5.
     expected = torch.stack([torch.view_as_real(at(7.5 + 4 * i)).flatten() for i in range(len(given))])
@@ -420,9 +418,9 @@ def test_a_rollout_begins_after_its_prompt(patch_predictor, corpus):
     made, model = patch_predictor.frames(prompt, temperature=0.0), patch_predictor._packed
     pulse = [torch.from_numpy(x) for x in prompt_pulse(prompt[0], FRAMING)]
     state = model.prefill(featurizer.log_magnitude(prompt), pulse)
-    _, state = model.next_frames(state, 0.0)
+    _, state = model.next_frames(state, 0.0, n_patches=1)
     expected, _ = model.next_frames(state, 0.0)
-    torch.testing.assert_close(torch.stack([next(made) for _ in range(4)], 1), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.stack([next(made) for _ in range(64)], 1), expected, atol=1e-4, rtol=0)
 
 
 def test_futures_of_a_prompt_differ_and_share_its_end(patch_predictor, corpus):

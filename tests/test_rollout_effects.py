@@ -96,18 +96,18 @@ def test_each_future_goes_on_from_its_own_prompt(predictor, prompts):
 def test_the_options_of_a_stream_reach_the_samples(predictor, prompts, monkeypatch):
     """Temperature, and the tempo of each prompt, where it is known."""
     taken, tempos, original = set(), [], predictor._packed.next_frames
-    last_pulse = predictor_module.last_pulse
+    prompt_pulse = predictor_module.prompt_pulse
 
     def next_frames(state, temperature, generator):
         taken.add(temperature)
         return original(state, temperature, generator)
 
-    def pulse(waveform, sample_rate, quarters_per_minute=None):
+    def pulse(prompt, framing, quarters_per_minute):
         tempos.append(quarters_per_minute)
-        return last_pulse(waveform, sample_rate, quarters_per_minute)
+        return prompt_pulse(prompt, framing, quarters_per_minute)
 
     monkeypatch.setattr(predictor._packed, "next_frames", next_frames)
-    monkeypatch.setattr(predictor_module, "last_pulse", pulse)
+    monkeypatch.setattr(predictor_module, "prompt_pulse", pulse)
     next(iter(predictor.stream(prompts, 4, 0.3, tempos=[60.0, None, 90.0])))
     assert taken == {0.3} and tempos == [60.0, None, 90.0]
 
