@@ -157,9 +157,7 @@ class PatchLSTM(nn.Module):
         Args:
             pulse: in the prompt's last frame, and by how much it turns from frame to frame; None for none.
 
-        Shape:
-            log_magnitude ``[B, n_frames, n_bins]``, whose last frame ends a patch, pulse complex ``[B, 2]`` twice
-        """
+        Shape: log_magnitude ``[B, n_frames, n_bins]``, whose last frame ends a patch, pulse complex ``[B, 2]`` twice"""
         log_magnitude = self._whole_patches(log_magnitude)
         envelope = self.prompt_envelope(log_magnitude)
         latents = self.basis.encode(log_magnitude - envelope.unsqueeze(1))
@@ -195,9 +193,7 @@ class PatchLSTM(nn.Module):
         """Sample the next patches, and decode as many, from the one before them to the last but one, which now have
         both neighbours, with their texture: together, for that reads the decoder's weights once.
 
-        Shape:
-            -> ``(log_magnitude [B, n_patches * patch_frames, n_bins], state)``
-        """
+        Shape: -> ``(log_magnitude [B, n_patches * patch_frames, n_bins], state)``"""
         known = list(state.latents.unbind(1))
         for _ in range(n_patches):
             state = self._next_patch(state, temperature, generator)
@@ -218,10 +214,8 @@ class PatchLSTM(nn.Module):
     def _step(self, latents: torch.Tensor, conditions: torch.Tensor, state: torch.Tensor):
         """:meth:`_run` for one patch.
 
-        Shape:
-            ``[B, n_latents]``, conditions ``[B, hidden]``, hidden and cell ``[B, n_layers, 2, hidden]`` -> ``[B,
-            hidden]`` and the new hidden and cell
-        """
+        Shape: ``[B, n_latents]``, conditions ``[B, hidden]``, hidden and cell ``[B, n_layers, 2, hidden]`` -> ``[B,
+        hidden]`` and the new hidden and cell"""
         x, states = self.input(latents * self.head.weight) + conditions, []
         for layer, before in zip(self.layers, state.unbind(1), strict=True):
             states += layer.step(x, *before.unbind(1))
@@ -231,9 +225,7 @@ class PatchLSTM(nn.Module):
     def remake(self, log_magnitude: torch.Tensor, prompt: torch.Tensor, generator=None) -> torch.Tensor:
         """What a rollout gave if it sampled the true latents of the frames that follow a prompt.
 
-        Shape:
-            log_magnitude ``[B, n_frames, n_bins]``, the prompt's likewise -> as log_magnitude
-        """
+        Shape: log_magnitude ``[B, n_frames, n_bins]``, the prompt's likewise -> as log_magnitude"""
         envelope = self.prompt_envelope(prompt).unsqueeze(1)
         frames = self.basis.remake(log_magnitude - envelope)
         return self.basis.textured(frames, self.config.texture, generator) + envelope
@@ -267,10 +259,8 @@ class PatchLSTM(nn.Module):
             mask: frames that are recordings and not padding.
             pulse: of each patch that is predicted; None for none.
 
-        Shape:
-            log_magnitude ``[B, (T + 1) * patch_frames, n_bins]``, mask ``[B, (T + 1) * patch_frames]``, pulse
-            ``[B, T, 4]`` -> ``(nats per latent, state)``
-        """
+        Shape: log_magnitude ``[B, (T + 1) * patch_frames, n_bins]``, mask ``[B, (T + 1) * patch_frames]``, pulse ``[B,
+        T, 4]`` -> ``(nats per latent, state)``"""
         config = self.config
         with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
             size = config.patch_frames
@@ -298,10 +288,8 @@ class PatchLSTM(nn.Module):
     def _conditions(self, reference, pulse, n: int) -> torch.Tensor:
         """What the LSTM is given beside the patches.
 
-        Shape:
-            reference ``[B, n_latents]`` or None for none to ``n`` sequences, pulse ``[B, T, 4]`` or None -> ``[B, T or
-            1, hidden]``
-        """
+        Shape: reference ``[B, n_latents]`` or None for none to ``n`` sequences, pulse ``[B, T, 4]`` or None -> ``[B, T
+        or 1, hidden]``"""
         if reference is None:
             conditions = self.no_reference.expand(n, 1, -1)
         else:

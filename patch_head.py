@@ -66,9 +66,7 @@ class PatchHead(nn.Module):
             spread: their standard deviation in the scale of the frames.
             range_quantile: see :class:`config.ModelConfig`.
 
-        Shape:
-            latents ``[n_chunks, n_patches, n_latents]``, spread ``[n_latents]``
-        """
+        Shape: latents ``[n_chunks, n_patches, n_latents]``, spread ``[n_latents]``"""
         # Latents of unit variance would all count alike, those in the scale of the frames by their variance; this is
         # halfway between.
         self.weight.copy_(spread.sqrt() / spread.mean().sqrt())
@@ -91,9 +89,7 @@ class PatchHead(nn.Module):
     def distribution(self, context: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and logarithm of the spread of the next patch, in units of which the mixture is.
 
-        Shape:
-            the LSTM's output ``[..., hidden]``, last patch ``[..., n_latents]`` -> ``[..., n_latents]`` each
-        """
+        Shape: the LSTM's output ``[..., hidden]``, last patch ``[..., n_latents]`` -> ``[..., n_latents]`` each"""
         mean = self.carry_over(last) + self.mean(context)
         return mean, self.log_spread(context).clamp(MIN_LOG_SPREAD, MAX_LOG_SPREAD)
 
@@ -101,9 +97,7 @@ class PatchHead(nn.Module):
         """Negative log-likelihood per latent, up to a constant, if all weights are 1. They are not: latents count
         by :attr:`weight`, in the choice of a component as well.
 
-        Shape:
-            as :meth:`distribution`, target ``[..., n_latents]`` -> ``[...]``
-        """
+        Shape: as :meth:`distribution`, target ``[..., n_latents]`` -> ``[...]``"""
         mean, log_spread = self.distribution(context, last)
         white = F.linear((target - mean) * (-log_spread).exp(), self._whitening())
         weight = self.weight / self.weight.mean()
@@ -122,9 +116,7 @@ class PatchHead(nn.Module):
         Args:
             temperature: of the mixture's weights, and factor of the spread; at 0 the mean of the likeliest component.
 
-        Shape:
-            as :meth:`distribution` -> ``[..., n_latents]``
-        """
+        Shape: as :meth:`distribution` -> ``[..., n_latents]``"""
         mean, log_spread = self.distribution(context, last)
         chosen = choose(self.component(context), temperature, generator)
         normal = torch.randn(mean.shape, generator=generator, device=mean.device)

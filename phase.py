@@ -31,9 +31,7 @@ def peak_locked_advance(log_magnitude: torch.Tensor, hop_length: int) -> tuple[t
     Single-pass spectrogram inversion (Beauregard, Harish and Wyse 2015): the frequency of a local
     maximum by quadratic interpolation, its neighbours locked to it.
 
-    Shape:
-        log_magnitude ``[B, T, n_bins]`` -> ``(peak, advance)``, int64 bin and float32 rad, same shape
-    """
+    Shape: log_magnitude ``[B, T, n_bins]`` -> ``(peak, advance)``, int64 bin and float32 rad, same shape"""
     n_bins = log_magnitude.shape[-1]
     below, at, above = log_magnitude[..., :-2], log_magnitude[..., 1:-1], log_magnitude[..., 2:]
     is_peak = torch.zeros_like(log_magnitude, dtype=torch.bool)
@@ -59,9 +57,7 @@ def peak_locked_phase(log_magnitude: torch.Tensor, previous: torch.Tensor, hop_l
     Inside, phases are those at the frame's centre, where a sine has one phase over its whole main
     lobe: bin k at the centre is pi * k ahead of its phase at the first sample.
 
-    Shape:
-        log_magnitude ``[B, T, n_bins]``, previous ``[B, n_bins]`` rad -> ``[B, T, n_bins]`` rad
-    """
+    Shape: log_magnitude ``[B, T, n_bins]``, previous ``[B, n_bins]`` rad -> ``[B, T, n_bins]`` rad"""
     peak, advance = peak_locked_advance(log_magnitude, hop_length)
     tilt = math.pi * torch.arange(log_magnitude.shape[-1], device=log_magnitude.device)
     centre = previous + tilt
@@ -78,10 +74,8 @@ def shared_phase(log_magnitude: torch.Tensor, previous: torch.Tensor, config: Fe
     By its own peaks, each channel drifts away from the other within a second: what was between the speakers
     is nowhere, and their mix to mono hollow. Panning stays, since it lies in the magnitudes.
 
-    Shape:
-        log_magnitude ``[B, 2, T, n_channel_bins]``, previous ``[B, 2, n_channel_bins]`` rad ->
-        ``[B, 2, T, n_channel_bins]`` rad
-    """
+    Shape: log_magnitude ``[B, 2, T, n_channel_bins]``, previous ``[B, 2, n_channel_bins]`` rad -> ``[B, 2, T,
+    n_channel_bins]`` rad"""
     peaks = log_magnitude.logsumexp(1, keepdim=True).expand_as(log_magnitude).flatten(0, 1)
     phase = peak_locked_phase(peaks, previous.flatten(0, 1), config.hop_length).view_as(log_magnitude)
     middle = torch.polar(log_magnitude.exp(), phase).sum(1, keepdim=True).sgn().expand(-1, 2, -1, -1)
@@ -105,11 +99,9 @@ def continue_waveform(
     magnitudes by the share of their energy that is new. These last samples are returned again, faded into
     the new ones: no step is heard.
 
-    Shape:
-        known ``[B, n_fft]``, log_magnitude ``[B, T, n_bins]``, phase the same (skips the
-        peak-locked start) -> ``[B, CROSSFADE + (T + 1) * hop_length - n_fft]``: what all its
-        frames overlap; stereo: known ``[B, 2, n_fft]`` -> ``[B, 2, ...]``
-    """
+    Shape: known ``[B, n_fft]``, log_magnitude ``[B, T, n_bins]``, phase the same (skips the peak-locked start) -> ``[B,
+    CROSSFADE + (T + 1) * hop_length - n_fft]``: what all its frames overlap; stereo: known ``[B, 2, n_fft]`` -> ``[B,
+    2, ...]``"""
     rows, log_magnitude = known.shape[:-1], featurizer.apart(log_magnitude)
     if phase is not None:
         phase = featurizer.apart(phase).flatten(0, -3)

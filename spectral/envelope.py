@@ -50,10 +50,8 @@ class Envelope(nn.Module):
     def power(self, log_magnitude: torch.Tensor, used: torch.Tensor | None = None) -> torch.Tensor:
         """Mean square of each bin over a piece.
 
-        Shape:
-            log_magnitude ``[B, n_frames, n_bins]`` in nepers, used ``[B, n_frames]``: frames that are recordings and
-            not padding -> ``[B, n_bins]``
-        """
+        Shape: log_magnitude ``[B, n_frames, n_bins]`` in nepers, used ``[B, n_frames]``: frames that are recordings and
+        not padding -> ``[B, n_bins]``"""
         power = (2 * log_magnitude).exp()
         if used is None:
             return power.mean(1)

@@ -69,9 +69,7 @@ class PatchBasis(nn.Module):
     def encode(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Latents of whole patches; frames at the end that fill none are left out.
 
-        Shape:
-            log_magnitude ``[..., n_frames, n_bins]`` -> ``[..., n_frames // patch_frames, n_latents]``
-        """
+        Shape: log_magnitude ``[..., n_frames, n_bins]`` -> ``[..., n_frames // patch_frames, n_latents]``"""
         n_patches = log_magnitude.shape[-2] // self.patch_frames
         frames = self.project(log_magnitude[..., : n_patches * self.patch_frames, :])
         patches = frames.unflatten(-2, (n_patches, self.patch_frames)).flatten(-2)
@@ -80,9 +78,8 @@ class PatchBasis(nn.Module):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Frames of all patches but the first and the last, which are the others' neighbours.
 
-        Shape:
-            latents ``[..., n_patches, n_latents]`` -> log_magnitude ``[..., (n_patches - 2) * patch_frames, n_bins]``
-        """
+        Shape: latents ``[..., n_patches, n_latents]`` -> log_magnitude ``[..., (n_patches - 2) * patch_frames,
+        n_bins]``"""
         patches = neighbourhoods(latents) @ self.synthesis.T + self.patch_mean
         frames = patches.unflatten(-1, (self.patch_frames, -1)).flatten(-3, -2)
         return self.expand((frames @ self.components + self.mean) / self.weight)
@@ -97,9 +94,7 @@ class PatchBasis(nn.Module):
             strength: a factor of it. At 0 frames stay as they are; at 1, far below the floor, those of a smooth
                 spectrum become those of Gaussian noise of that spectrum.
 
-        Shape:
-            log_magnitude ``[B, n_frames, n_bins]`` in nepers -> the same
-        """
+        Shape: log_magnitude ``[B, n_frames, n_bins]`` in nepers -> the same"""
         if not strength:
             return log_magnitude
         n_fft, hop = self.framing.n_fft, self.framing.hop_length
@@ -123,9 +118,7 @@ class PatchBasis(nn.Module):
 def neighbourhoods(latents: torch.Tensor) -> torch.Tensor:
     """Each patch between its neighbours, but for the first and the last.
 
-    Shape:
-        ``[..., n_patches, n_latents]`` -> ``[..., n_patches - 2, 3 * n_latents]``
-    """
+    Shape: ``[..., n_patches, n_latents]`` -> ``[..., n_patches - 2, 3 * n_latents]``"""
     return torch.cat([latents[..., :-2, :], latents[..., 1:-1, :], latents[..., 2:, :]], -1)
 
 
@@ -179,9 +172,7 @@ def fit_ridge(inputs: np.ndarray, targets: np.ndarray, share: float) -> np.ndarr
 def principal(rows: np.ndarray, n_wanted: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean, and the first principal directions; zeros where there are fewer of them than wanted.
 
-    Shape:
-        rows ``[n_rows, n_columns]`` -> ``[n_columns]``, ``[n_wanted, n_columns]``
-    """
+    Shape: rows ``[n_rows, n_columns]`` -> ``[n_columns]``, ``[n_wanted, n_columns]``"""
     from sklearn.decomposition import PCA
 
     n = min(n_wanted, *rows.shape)
