@@ -97,6 +97,8 @@ class ModelConfig:
     history_noise: float = 0.1
     # Strength of the fluctuation that decoded frames are given below the floor, where they are too smooth; 0: none.
     texture: float = 1.0
+    # Steps of fast Griffin-Lim, by which the phases of frames are made consistent; twice as many are not heard.
+    phase_steps: int = 4
     # Quantile of each latent in the corpus; samples are limited to what lies between it and one minus it, or they
     # burst out tens of dB above the recordings. 0: no limit.
     range_quantile: float = 1e-3
@@ -122,6 +124,7 @@ class ModelConfig:
             _check(0 <= getattr(self, key) <= 1, f"model.{key}", "0 to 1")
         _check(0 <= self.range_quantile < 0.5, "model.range_quantile", "0 or more and below 0.5")
         _check(0 <= self.reference_noise <= 10, "model.reference_noise", "0 to 10")
+        _check(0 <= self.phase_steps <= 100, "model.phase_steps", "0 to 100")
         _check(0 <= self.texture <= 2, "model.texture", "0 to 2")
         _check(self.patch_frames <= MAX_PATCH_FRAMES, "model.patch_frames", f"at most {MAX_PATCH_FRAMES}")
         _check(0 <= self.envelope_bands <= 64, "model.envelope_bands", "0 to 64")

@@ -252,7 +252,7 @@ class Predictor:
                     log_magnitude, phase = block.chunk(2, dim=-1)
                     new = continue_waveform(featurizer, known, log_magnitude, 0, phase)
                 else:
-                    new = continue_waveform(featurizer, known, block)
+                    new = continue_waveform(featurizer, known, block, self.config.model.phase_steps)
             new = new[..., : CROSSFADE + n_block * framing.hop_length]
             known = torch.cat([known[..., :-CROSSFADE], new], dim=-1)[..., -framing.n_fft :]
             pending = pending[n_block:]
