@@ -26,8 +26,6 @@ MEL_CORNER = 700.0  # Hz, up to which the HTK mel scale is nearly linear
 SAME_DB = 0.01  # frames that differ by less are the same
 # 160 dB below full scale: far below 16-bit (-98 dB) noise, so the round trip stays exact.
 MIN_LOG_MAGNITUDE = -160 / DB
-
-
 MAX_PROMPT_SECONDS = 60  # of a prompt's end that is heard
 
 

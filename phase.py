@@ -88,7 +88,7 @@ def continue_waveform(
     featurizer: Featurizer,
     known: torch.Tensor,
     log_magnitude: torch.Tensor,
-    n_steps: int = 8,
+    n_steps: int,
     phase: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Samples that follow ``known`` and have the given magnitudes.

@@ -193,8 +193,8 @@ class Predictor:
         Yields:
             log-magnitude ``[B * n_futures, n_bins]``, with the phase beside it where the model predicts it
         """
-        tempos = itertools.repeat(None) if tempos is None else tempos
-        states = [self._prefill(prompt, tempo) for prompt, tempo in zip(prompts, tempos, strict=False)]
+        tempos = [None] * len(prompts) if tempos is None else tempos
+        states = [self._prefill(prompt, tempo) for prompt, tempo in zip(prompts, tempos, strict=True)]
         state = type(states[0])(*(torch.cat(x).repeat_interleave(n_futures, 0) for x in zip(*states, strict=True)))
         generator = torch.Generator(self.device).manual_seed(seed)
 

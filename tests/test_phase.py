@@ -37,18 +37,18 @@ def test_a_steady_sine_keeps_its_phase():
 
 
 def test_resynthesis_from_true_magnitudes(recordings):
-    """Peak-locked start and 8 steps: spectral convergence below 0.12, better than the start alone."""
+    """Peak-locked start and 4 steps: spectral convergence below 0.12, better than the start alone; 8 are better still."""
     featurizer = Featurizer(CONFIG)
     waveform = excerpt(recordings)
     known = waveform[:, : CONFIG.n_fft]
     frames = featurizer.log_magnitude(waveform)[:, 1:]
     values = {}
-    for n_steps in (0, 8):
+    for n_steps in (0, 4, 8):
         new = continue_waveform(featurizer, known, frames, n_steps)
         whole = torch.cat([known[:, :-CROSSFADE], new], dim=1)
         values[n_steps] = convergence(waveform[:, : whole.shape[1]], whole, featurizer)
-    assert values[8] < 0.12
-    assert values[8] < 0.7 * values[0]
+    assert values[8] < values[4] < 0.12
+    assert values[4] < 0.7 * values[0]
 
 
 def test_true_phases_give_the_waveform_back(recordings):
@@ -67,7 +67,7 @@ def test_the_join_has_no_click(recordings):
     waveform = excerpt(recordings)
     known = waveform[:, : 2 * CONFIG.n_fft]
     frames = featurizer.log_magnitude(waveform)[:, 5:]
-    new = continue_waveform(featurizer, known[:, -CONFIG.n_fft :], frames)
+    new = continue_waveform(featurizer, known[:, -CONFIG.n_fft :], frames, 4)
     whole = torch.cat([known[:, :-CROSSFADE], new], dim=1)[0]
     own = waveform.diff().abs().quantile(0.99)
     for place in (known.shape[1], known.shape[1] - CROSSFADE):
@@ -82,7 +82,7 @@ def test_magnitudes_that_are_not_quite_true_make_no_burst(recordings):
     frames = featurizer.log_magnitude(waveform)[:, 5:].expand(16, -1, -1)
     hiss = torch.randn(frames.shape, generator=torch.Generator().manual_seed(0)) * 0.5 - 6
     new = continue_waveform(
-        featurizer, waveform[:, n_known - CONFIG.n_fft : n_known].expand(16, -1), torch.logaddexp(frames, hiss)
+        featurizer, waveform[:, n_known - CONFIG.n_fft : n_known].expand(16, -1), torch.logaddexp(frames, hiss), 4
     )
     error = new - waveform[:, n_known - CROSSFADE :][:, : new.shape[1]]
     leaps = error.diff().abs()

@@ -62,7 +62,7 @@ def test_a_continuation_fades_out_of_the_prompt(corpus):
     featurizer, recording = Featurizer(FRAMING), corpus.recordings[0]
     known = torch.from_numpy(recording.read(20000, 512))[None]
     other = featurizer.log_magnitude(torch.from_numpy(recording.read(90000, 512 + 30 * 128))[None])
-    new = continue_waveform(featurizer, known, other)
+    new = continue_waveform(featurizer, known, other, 4)
     left = (new - known[:, -CROSSFADE:].mean())[0, :CROSSFADE] - (known[0, -CROSSFADE:] - known[:, -CROSSFADE:].mean())
     usual = float(known.square().mean().sqrt())
     assert left[0].abs() < 1e-6
@@ -76,7 +76,7 @@ def test_what_fades_in_is_the_same_sound(recordings):
     waveform = torch.from_numpy(soundfile.read(sorted(recordings.iterdir())[1], dtype="float32")[0])
     pieces = waveform[22050:].unfold(0, 16384, 22050)[:16]
     featurizer = Featurizer(FeaturizerConfig())
-    new = continue_waveform(featurizer, pieces[:, :2048], featurizer.log_magnitude(pieces)[:, 1:])
+    new = continue_waveform(featurizer, pieces[:, :2048], featurizer.log_magnitude(pieces)[:, 1:], 4)
     true = pieces[:, 2048 - CROSSFADE :][:, : new.shape[1]]
     error = (new - true)[:, :CROSSFADE].square().mean(1) / true.square().mean(1)
     assert len(error) == 16 and error.median() < 0.03
