@@ -37,7 +37,7 @@ def test_a_steady_sine_keeps_its_phase():
 
 
 def test_resynthesis_from_true_magnitudes(recordings):
-    """Peak-locked start and 4 steps: spectral convergence below 0.12, better than the start alone; 8 are better still."""
+    """Peak-locked start and 4 steps: spectral convergence below 0.12, better than the start; 8 are better still."""
     featurizer = Featurizer(CONFIG)
     waveform = excerpt(recordings)
     known = waveform[:, : CONFIG.n_fft]
