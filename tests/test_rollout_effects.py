@@ -1,6 +1,7 @@
 """What each knob of a rollout does to what is heard, in numbers: whatever could be left out without an error, from the
 prompt to the file and to the visitor of the studio who waits for it."""
 
+import dataclasses
 import itertools
 import threading
 
@@ -110,6 +111,23 @@ def test_the_options_of_a_stream_reach_the_samples(predictor, prompts, monkeypat
     monkeypatch.setattr(predictor_module, "prompt_pulse", pulse)
     next(iter(predictor.stream(prompts, 4, 0.3, tempos=[60.0, None, 90.0])))
     assert taken == {0.3} and tempos == [60.0, None, 90.0]
+    with pytest.raises(ValueError, match="shorter"):  # no prompt is left out for want of a tempo
+        next(iter(predictor.stream(prompts, 4, tempos=[60.0])))
+
+
+@pytest.mark.parametrize("n_steps", [0, 3])
+def test_the_phase_takes_the_steps_of_the_configuration(predictor, prompts, monkeypatch, n_steps):
+    taken, original = set(), predictor_module.continue_waveform
+
+    def continued(featurizer, known, log_magnitude, n_steps, phase=None):
+        taken.add(n_steps)
+        return original(featurizer, known, log_magnitude, n_steps, phase)
+
+    monkeypatch.setattr(predictor_module, "continue_waveform", continued)
+    model = dataclasses.replace(predictor.config.model, phase_steps=n_steps)
+    config = dataclasses.replace(predictor.config, model=model)
+    next(iter(dataclasses.replace(predictor, config=config).stream(prompts, 4)))
+    assert taken == {n_steps}
 
 
 def test_the_state_before_the_newest_can_be_heard(trainer, tmp_path):
