@@ -97,7 +97,8 @@ class ModelConfig:
     history_noise: float = 0.1
     # Strength of the fluctuation that decoded frames are given below the floor, where they are too smooth; 0: none.
     texture: float = 1.0
-    # Steps of fast Griffin-Lim, by which the phases of frames are made consistent; twice as many are not heard.
+    # Steps of fast Griffin-Lim, by which the phases of frames are made consistent. Eight take twice as long, and make
+    # true magnitudes sound a little better (told apart 61 instead of 68 %), but not rollouts.
     phase_steps: int = 4
     # Quantile of each latent in the corpus; samples are limited to what lies between it and one minus it, or they
     # burst out tens of dB above the recordings. 0: no limit.

@@ -191,7 +191,7 @@ class PatchLSTM(nn.Module):
 
     def next_frames(self, state: RolloutState, temperature: float = 1.0, generator=None, n_patches: int = 16):
         """Sample the next patches, and decode as many, from the one before them to the last but one, which now have
-        both neighbours, with their texture: together, for that reads the decoder's weights once.
+        both neighbours, with their texture: all together, so that the decoder's weights are read once.
 
         Shape: -> ``(log_magnitude [B, n_patches * patch_frames, n_bins], state)``"""
         known = list(state.latents.unbind(1))
@@ -214,8 +214,10 @@ class PatchLSTM(nn.Module):
     def _step(self, latents: torch.Tensor, conditions: torch.Tensor, state: torch.Tensor):
         """:meth:`_run` for one patch.
 
-        Shape: ``[B, n_latents]``, conditions ``[B, hidden]``, hidden and cell ``[B, n_layers, 2, hidden]`` -> ``[B,
-        hidden]`` and the new hidden and cell"""
+        Shape:
+            ``[B, n_latents]``, conditions ``[B, hidden]``, hidden and cell ``[B, n_layers, 2, hidden]`` ->
+            ``[B, hidden]`` and the new hidden and cell
+        """
         x, states = self.input(latents * self.head.weight) + conditions, []
         for layer, before in zip(self.layers, state.unbind(1), strict=True):
             states += layer.step(x, *before.unbind(1))
@@ -259,8 +261,10 @@ class PatchLSTM(nn.Module):
             mask: frames that are recordings and not padding.
             pulse: of each patch that is predicted; None for none.
 
-        Shape: log_magnitude ``[B, (T + 1) * patch_frames, n_bins]``, mask ``[B, (T + 1) * patch_frames]``, pulse ``[B,
-        T, 4]`` -> ``(nats per latent, state)``"""
+        Shape:
+            log_magnitude ``[B, (T + 1) * patch_frames, n_bins]``, mask ``[B, (T + 1) * patch_frames]``,
+            pulse ``[B, T, 4]`` -> ``(nats per latent, state)``
+        """
         config = self.config
         with torch.no_grad(), torch.autocast(log_magnitude.device.type, enabled=False):
             size = config.patch_frames
@@ -288,8 +292,10 @@ class PatchLSTM(nn.Module):
     def _conditions(self, reference, pulse, n: int) -> torch.Tensor:
         """What the LSTM is given beside the patches.
 
-        Shape: reference ``[B, n_latents]`` or None for none to ``n`` sequences, pulse ``[B, T, 4]`` or None -> ``[B, T
-        or 1, hidden]``"""
+        Shape:
+            reference ``[B, n_latents]`` or None for none to ``n`` sequences, pulse ``[B, T, 4]`` or None ->
+            ``[B, T or 1, hidden]``
+        """
         if reference is None:
             conditions = self.no_reference.expand(n, 1, -1)
         else:

@@ -74,8 +74,10 @@ def shared_phase(log_magnitude: torch.Tensor, previous: torch.Tensor, config: Fe
     By its own peaks, each channel drifts away from the other within a second: what was between the speakers
     is nowhere, and their mix to mono hollow. Panning stays, since it lies in the magnitudes.
 
-    Shape: log_magnitude ``[B, 2, T, n_channel_bins]``, previous ``[B, 2, n_channel_bins]`` rad -> ``[B, 2, T,
-    n_channel_bins]`` rad"""
+    Shape:
+        log_magnitude ``[B, 2, T, n_channel_bins]``, previous ``[B, 2, n_channel_bins]`` rad ->
+        ``[B, 2, T, n_channel_bins]`` rad
+    """
     peaks = log_magnitude.logsumexp(1, keepdim=True).expand_as(log_magnitude).flatten(0, 1)
     phase = peak_locked_phase(peaks, previous.flatten(0, 1), config.hop_length).view_as(log_magnitude)
     middle = torch.polar(log_magnitude.exp(), phase).sum(1, keepdim=True).sgn().expand(-1, 2, -1, -1)
@@ -99,9 +101,11 @@ def continue_waveform(
     magnitudes by the share of their energy that is new. These last samples are returned again, faded into
     the new ones: no step is heard.
 
-    Shape: known ``[B, n_fft]``, log_magnitude ``[B, T, n_bins]``, phase the same (skips the peak-locked start) -> ``[B,
-    CROSSFADE + (T + 1) * hop_length - n_fft]``: what all its frames overlap; stereo: known ``[B, 2, n_fft]`` -> ``[B,
-    2, ...]``"""
+    Shape:
+        known ``[B, n_fft]``, log_magnitude ``[B, T, n_bins]``, phase the same (skips the
+        peak-locked start) -> ``[B, CROSSFADE + (T + 1) * hop_length - n_fft]``: what all its
+        frames overlap; stereo: known ``[B, 2, n_fft]`` -> ``[B, 2, ...]``
+    """
     rows, log_magnitude = known.shape[:-1], featurizer.apart(log_magnitude)
     if phase is not None:
         phase = featurizer.apart(phase).flatten(0, -3)
@@ -112,7 +116,7 @@ def continue_waveform(
     # On a CPU row by row: what one of them needs stays in the cache.
     together = 1 if known.device.type == "cpu" else len(known)
     phases = itertools.repeat(None) if phase is None else phase.split(together)
-    parts = zip(known.split(together), log_magnitude.split(together), phases, strict=False)
+    parts = zip(known.split(together), log_magnitude.split(together), phases, strict=False)  # repeat has no end
     return torch.cat([_continue(featurizer, *part, n_steps) for part in parts]).unflatten(0, rows)
 
 

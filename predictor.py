@@ -214,7 +214,8 @@ class Predictor:
             return self._packed.prefill(featurizer.join(featurizer.stft(known)))
         pulse = None
         if self.config.model.pulse:
-            pulse = [torch.from_numpy(x).to(self.device) for x in prompt_pulse(prompt, self.config.featurizer, tempo)]
+            pulse = prompt_pulse(prompt.cpu().numpy(), self.config.featurizer, tempo)
+            pulse = [torch.from_numpy(x).to(self.device) for x in pulse]
         return self._packed.prefill(featurizer.log_magnitude(known), pulse)
 
     def _check_channels(self, waveform: torch.Tensor):

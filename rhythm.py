@@ -191,17 +191,16 @@ def last_pulse(waveform, sample_rate: int, quarters_per_minute: float | None = N
     return nothing._replace(frequency=frequency, z=z)
 
 
-def prompt_pulse(prompt, framing: FeaturizerConfig, quarters_per_minute: float | None = None):
+def prompt_pulse(prompt: np.ndarray, framing: FeaturizerConfig, quarters_per_minute: float | None = None):
     """The pulse of a prompt in its last frame, and by how much it turns from frame to frame.
 
     Args:
         quarters_per_minute: as of :func:`last_pulse`.
 
     Shape:
-        prompt a tensor ``[n_samples]`` or ``[2, n_samples]`` -> complex64 ``[1, 2]`` each
+        ``[n_samples]`` or ``[2, n_samples]`` -> complex64 ``[1, 2]`` each
     """
-    mono = prompt.cpu().numpy().reshape(-1, prompt.shape[-1]).mean(0)
-    pulse = last_pulse(mono, framing.sample_rate, quarters_per_minute)
+    pulse = last_pulse(prompt.reshape(-1, prompt.shape[-1]).mean(0), framing.sample_rate, quarters_per_minute)
     angle = 2 * math.pi * pulse.frequency / framing.frame_rate
     turn = np.exp(1j * angle[:, None] * (1, 2)).astype(np.complex64)
     return pulse.at(pulse.times - framing.n_fft / 2 / framing.sample_rate), turn

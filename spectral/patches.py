@@ -78,8 +78,9 @@ class PatchBasis(nn.Module):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Frames of all patches but the first and the last, which are the others' neighbours.
 
-        Shape: latents ``[..., n_patches, n_latents]`` -> log_magnitude ``[..., (n_patches - 2) * patch_frames,
-        n_bins]``"""
+        Shape:
+            latents ``[..., n_patches, n_latents]`` -> log_magnitude ``[..., (n_patches - 2) * patch_frames, n_bins]``
+        """
         patches = neighbourhoods(latents) @ self.synthesis.T + self.patch_mean
         frames = patches.unflatten(-1, (self.patch_frames, -1)).flatten(-3, -2)
         return self.expand((frames @ self.components + self.mean) / self.weight)

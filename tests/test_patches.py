@@ -416,7 +416,7 @@ def test_a_rollout_begins_after_its_prompt(patch_predictor, corpus):
     """The first frames are those of the first patch that was sampled, and not of the prompt's last one: to 1e-4."""
     prompt, featurizer = torch.from_numpy(corpus.recordings[0].read(0, 512 + 63 * 128))[None], Featurizer(FRAMING)
     made, model = patch_predictor.frames(prompt, temperature=0.0), patch_predictor._packed
-    pulse = [torch.from_numpy(x) for x in prompt_pulse(prompt[0], FRAMING)]
+    pulse = [torch.from_numpy(x) for x in prompt_pulse(prompt[0].numpy(), FRAMING)]
     state = model.prefill(featurizer.log_magnitude(prompt), pulse)
     _, state = model.next_frames(state, 0.0, n_patches=1)
     expected, _ = model.next_frames(state, 0.0)

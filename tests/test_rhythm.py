@@ -111,7 +111,7 @@ def test_a_rollout_goes_on_with_the_pulse_of_its_prompt(predictor, monkeypatch):
     hears them."""
     framing = predictor.config.featurizer
     prompt = torch.from_numpy(clicks(90, 12, framing.sample_rate))
-    z, turn = rhythm.prompt_pulse(prompt, framing)
+    z, turn = rhythm.prompt_pulse(prompt.numpy(), framing)
     assert np.angle(turn)[0] == pytest.approx(
         [2 * np.pi * k * 1.5 * 128 / framing.sample_rate for k in (1, 2)], rel=5e-3
     )
@@ -121,8 +121,8 @@ def test_a_rollout_goes_on_with_the_pulse_of_its_prompt(predictor, monkeypatch):
     frames_back = (12 - framing.n_fft / 2 / framing.sample_rate - 9.0) * framing.frame_rate
     turned = z[0] * turn[0] ** -frames_back
     assert abs(np.angle(turned[1] * true[1].conj())) < 0.5
-    told, _ = rhythm.prompt_pulse(prompt, framing, 60.0)
-    _, turn = rhythm.prompt_pulse(prompt, framing, 45.0)  # half of 90
+    told, _ = rhythm.prompt_pulse(prompt.numpy(), framing, 60.0)
+    _, turn = rhythm.prompt_pulse(prompt.numpy(), framing, 45.0)  # half of 90
     assert np.angle(turn)[0, 0] == pytest.approx(2 * np.pi * 1.5 * 128 / framing.sample_rate, rel=1e-4)
     assert abs(told[0, 1]) < 0.3 * abs(z[0, 1])  # no onsets there
     nothing = np.zeros((1, 2), np.complex64)
