@@ -112,6 +112,14 @@ class ModelConfig:
     # Whether the LSTM is told the pulse, see rhythm.Pulse: left to its memory, it loses the beat within seconds.
     pulse: bool = True
     pulse_dropout: float = 0.1  # share of the sequences in training without a pulse
+    # Patches of a block, whose pitches are planned before they are sampled, see patch_plan: 0.37 s at 22050 Hz. 0: no
+    # plan.
+    plan_patches: int = 4
+    plan_codes: int = 64  # of each part of a plan
+    plan_weight: float = 4.0  # of the nats of a plan in the loss, where those of a latent count as its weight
+    plan_dropout: float = 0.1  # share of the sequences in training without a plan
+    # How much more a rollout's patches follow their plan than those of the corpus do: 1 as much, 0 not at all.
+    guidance: float = 1.5
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
 
@@ -121,7 +129,7 @@ class ModelConfig:
         for key in (*sizes, "n_context"):
             _check(getattr(self, key) >= 1, f"model.{key}", "at least 1")
         _check(0 <= self.dropout < 1, "model.dropout", "0 or more and below 1")
-        for key in ("reference_dropout", "pulse_dropout"):
+        for key in ("reference_dropout", "pulse_dropout", "plan_dropout"):
             _check(0 <= getattr(self, key) <= 1, f"model.{key}", "0 to 1")
         _check(0 <= self.range_quantile < 0.5, "model.range_quantile", "0 or more and below 0.5")
         _check(0 <= self.reference_noise <= 10, "model.reference_noise", "0 to 10")
@@ -130,6 +138,10 @@ class ModelConfig:
         _check(self.patch_frames <= MAX_PATCH_FRAMES, "model.patch_frames", f"at most {MAX_PATCH_FRAMES}")
         _check(0 <= self.envelope_bands <= 64, "model.envelope_bands", "0 to 64")
         _check(-60 <= self.floor_db <= 20, "model.floor_db", "-60 to 20 dB")
+        _check(0 <= self.plan_patches <= MAX_PATCH_FRAMES, "model.plan_patches", f"0 to {MAX_PATCH_FRAMES}")
+        _check(1 <= self.plan_codes <= 4096, "model.plan_codes", "1 to 4096")
+        _check(0 <= self.plan_weight <= 100, "model.plan_weight", "0 to 100")
+        _check(0 <= self.guidance <= 10, "model.guidance", "0 to 10")
         _check(0 <= self.history_noise < 1, "model.history_noise", "0 or more and below 1")
 
 
@@ -246,12 +258,15 @@ def to_dict(config) -> dict:
 
 def from_saved(values) -> RunConfig:
     """The configuration of metadata or a state, which an older version may have written: keys of the model that are
-    gone since then are passed over where it does not use them.
+    gone since then are passed over where it does not use them, and what it knows nothing of is left out.
 
     Raises:
         UserError: it is of a model that is gone since then, or as :func:`from_dict`.
     """
     model = values.get("model") if isinstance(values, dict) else None
+    if isinstance(model, dict) and "plan_patches" not in model:  # of before there were plans
+        model = {**model, "plan_patches": 0}
+        values = {**values, "model": model}
     if isinstance(model, dict) and (former := [key for key in FORMER_KEYS if key in model]):
         if model.get("head") != "regression":
             raise UserError("configuration: is of an older version, whose models are no more; train anew with --force")

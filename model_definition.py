@@ -1,5 +1,5 @@
-"""The LSTM over patches of latents; ``patch_head.py`` has the distribution of the next patch, ``regression.py`` the
-original design.
+"""The LSTM over patches of latents; ``patch_plan.py`` has what is planned for the next ones, ``patch_head.py`` the
+distribution of the next one, ``regression.py`` the original design.
 
 Both models offer the same: ``predicts_phase``, ``behind``, ``loss`` over windows, and for rollouts ``packed``,
 ``prefill`` with a prompt, and ``next_frames``. They know nothing of files, devices or arguments.
@@ -20,6 +20,7 @@ from torch import nn
 from config import FeaturizerConfig, ModelConfig
 from featurizer import check_varied
 from patch_head import PatchHead
+from patch_plan import N_PARTS, PatchPlan
 from regression import RegressionLSTM
 from spectral.envelope import Envelope
 from spectral.patches import LOWEST_DB, PatchBasis, fit_patches
@@ -45,7 +46,9 @@ class RolloutState(NamedTuple):
 
     latents: torch.Tensor  # of the last two patches, the newer of them not yet decoded [B, 2, n_latents]
     hidden: torch.Tensor  # of the LSTM's layers, hidden and cell [B, n_layers, 2, hidden]
-    conditions: torch.Tensor  # what the LSTM is given beside the patches, but for the pulse [B, hidden]
+    conditions: torch.Tensor  # what the LSTM is given beside the patches, but for plan and pulse [B, hidden]
+    plan: torch.Tensor  # codes of the plan that the newer patch follows [B, N_PARTS]
+    n_planned: torch.Tensor  # patches still to come that follow it, the same in all rows [B]
     envelope: torch.Tensor  # of the prompt, which frames are relative to: nepers [B, n_bins]
     pulse: torch.Tensor  # at the newer patch: complex [B, 2]
     turn: torch.Tensor  # of the pulse from patch to patch: complex [B, 2]
@@ -89,7 +92,8 @@ class PatchLSTM(nn.Module):
 
     The *reference*, the mean of what came before, tells the LSTM with every patch which instruments, which scale and
     which level it is about; a rollout keeps that of its prompt. The *pulse* tells it how dense onsets are around the
-    next patch, by the beat of what came before, see :mod:`rhythm`.
+    next patch, by the beat of what came before, see :mod:`rhythm`. The *plan* of a block of patches is sampled before
+    them, see :mod:`patch_plan`; ``guidance`` above 1 makes them follow it more than is usual in the corpus.
 
     Args:
         featurizer: framing.
@@ -109,7 +113,8 @@ class PatchLSTM(nn.Module):
         self.pulse = nn.Linear(N_PULSE, hidden, bias=False) if config.pulse else None
         self.layers = nn.ModuleList(Layer(hidden, hidden, batch_first=True) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(hidden)
-        self.head = PatchHead(hidden, n, config.n_mixture)
+        self.head, planned = PatchHead(hidden, n, config.n_mixture), config.plan_patches
+        self.plan = PatchPlan(hidden, n, planned, config.plan_codes) if planned else None
         for layer in self.layers:  # remember by default (Jozefowicz et al. 2015)
             nn.init.ones_(layer.bias_ih_l0.data[hidden : 2 * hidden])
 
@@ -133,6 +138,8 @@ class PatchLSTM(nn.Module):
         lowest_db = RELATIVE_LOWEST_DB if self.config.envelope_bands else LOWEST_DB
         latents = fit_patches(self.basis, frames.numpy(), seed, lowest_db)
         self.head.fit(latents, self.basis.spread, self.config.range_quantile)
+        if self.plan is not None:
+            self.plan.fit(latents, self.basis.mean_frame(), self.basis.framing, seed)
 
     def _run(self, latents: torch.Tensor, conditions: torch.Tensor, state=None):
         """All layers over patches. Shape: ``[B, T, n_latents]``, conditions ``[B, T or 1, hidden]`` -> ``[B, T,
@@ -173,9 +180,15 @@ class PatchLSTM(nn.Module):
         if self.pulse is not None:  # that of the patch which follows each
             before = torch.arange(2 - latents.shape[1], 1, device=latents.device).view(1, -1, 1)
             given = given + self.pulse(torch.view_as_real(angle.unsqueeze(1) * turn.unsqueeze(1) ** before).flatten(-2))
+        codes = torch.zeros(len(latents), 1, N_PARTS, dtype=torch.int64, device=latents.device)
+        if self.plan is not None:  # whose blocks are counted from the prompt's end
+            n_before = -latents.shape[1] % self.plan.n_patches
+            codes = self.plan.encode(torch.cat([latents[:, :1].expand(-1, n_before, -1), latents], 1))
+            given = given + self.plan.read(codes.repeat_interleave(self.plan.n_patches, 1)[:, n_before:-1])
         _, hidden = self._run(latents[:, :-1], given)
         hidden = torch.stack([torch.cat(layer) for layer in hidden]).permute(2, 0, 1, 3)
-        return RolloutState(latents[:, -2:], hidden, conditions, envelope, angle, turn)
+        none = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
+        return RolloutState(latents[:, -2:], hidden, conditions, codes[:, -1], none, envelope, angle, turn)
 
     def prompt_envelope(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """What a rollout is relative to. Shape: ``[B, n_frames, n_bins]`` -> ``[B, n_bins]``"""
@@ -207,7 +220,16 @@ class PatchLSTM(nn.Module):
         last, given, pulse = state.latents[:, 1], state.conditions, state.pulse * state.turn
         if self.pulse is not None:
             given = given + self.pulse(torch.view_as_real(pulse).flatten(-2))
+        if self.plan is not None:
+            given = given + self.plan.read(state.plan)
         context, hidden = self._step(last, given, state.hidden)
+        if self.plan is not None:
+            if not state.n_planned[0]:
+                codes = self.plan.sample(context, temperature, generator)
+                state = state._replace(plan=codes, n_planned=torch.full_like(state.n_planned, self.plan.n_patches))
+            state = state._replace(n_planned=state.n_planned - 1)
+            # Classifier-free guidance, Ho and Salimans 2022, arXiv:2207.12598.
+            context = torch.lerp(context, self.plan.tell(context, state.plan), self.config.guidance)
         new = self.head.sample(context, last, temperature, generator)
         return state._replace(latents=torch.stack([last, new], 1), hidden=hidden, pulse=pulse)
 
@@ -279,13 +301,28 @@ class PatchLSTM(nn.Module):
             carry = {name: _next_mean(before.get(name), value) for name, value in own.items()}
         history, target, used = latents[:, :-1], latents[:, 1:], (used[:, 1:] & used[:, :-1]).float()
         conditions = self._conditions(before.get("reference"), pulse, len(latents))
+        if self.plan is not None:
+            plans = self.plan.encode(target * used.unsqueeze(-1))
+            each = plans.repeat_interleave(self.plan.n_patches, 1)[:, : target.shape[1]]
+            read = self.plan.read(torch.cat([before.get("plan", self.plan.encode(latents[:, :1])), each[:, :-1]], 1))
+            carry["plan"], known = each[:, -1:], torch.ones_like(target[:, :1, :1])
+            if self.training:
+                known = (torch.rand_like(known) >= config.plan_dropout).to(known.dtype)
+            conditions = conditions + known * read
         hidden = None if state is None else [tuple(layer.unsqueeze(1)) for layer in state["lstm"]]
         if self.training:
             level = config.history_noise * torch.rand(len(latents), 1, 1, device=latents.device).square()
             history, conditions = noised(history, level), conditions + self.noise_level(level)
         contexts, hidden = self._run(history, conditions, hidden)
         with torch.autocast(log_magnitude.device.type, enabled=False):
-            nats = (self.head.nats(contexts.float(), history.float(), target) * used).sum() / used.sum().clamp(min=1)
+            contexts, plan_nats = contexts.float(), 0.0
+            if self.plan is not None:
+                begins = used[:, :: self.plan.n_patches]
+                plan_nats = self.plan.nats(contexts[:, :: self.plan.n_patches], plans)
+                plan_nats = (plan_nats * begins).sum() / begins.sum().clamp(min=1) / self.plan.n_patches
+                contexts = torch.lerp(contexts, self.plan.tell(contexts, each), known)
+            nats = (self.head.nats(contexts, history.float(), target) * used).sum() / used.sum().clamp(min=1)
+            nats = nats + config.plan_weight * plan_nats / config.n_latents
         hidden = torch.stack([torch.cat(layer) for layer in hidden]).detach()
         return nats, {"lstm": hidden, **carry}
 

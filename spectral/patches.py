@@ -106,6 +106,12 @@ class PatchBasis(nn.Module):
         fluctuation = spectrum.abs().clamp(min=1e-6).log().repeat(1, 1, self.framing.channels)
         return log_magnitude + strength * (self.log_floor - log_magnitude).sigmoid() * fluctuation
 
+    def mean_frame(self) -> torch.Tensor:
+        """The linear map from latents to the mean of their patch's compressed frames, but for what all patches have in
+        common. Shape: -> ``[n_bins, n_latents]``"""
+        frames = torch.linalg.pinv(self.analysis).unflatten(0, (self.patch_frames, -1)).mean(0)
+        return self.components.T @ frames / self.weight.unsqueeze(1)
+
     def remake(self, log_magnitude: torch.Tensor) -> torch.Tensor:
         """Frames by way of their latents. The last frame is repeated to fill its patch, and the first and the last
         patch to have neighbours. Shape: ``[..., n_frames, n_bins]`` -> the same"""

@@ -17,6 +17,7 @@ FLOORS = [
     {"corpus"},
     {"regression", "phase", "spectral", "spectrogram", "dataset", "prompt"},
     {"patch_head", "voice"},
+    {"patch_plan"},
     {"model_definition"},
     {"checkpoint"},
     {"predictor", "run_log", "audio_file", "run_folder"},
@@ -34,6 +35,7 @@ FILELESS = {
     "rhythm",
     "spectral",
     "patch_head",
+    "patch_plan",
     "voice",
 }
 PACKAGES = {"score", "spectral", "streams", "studio"}  # folders of several modules, each as one

@@ -15,6 +15,7 @@ from device import rollout_linear
 from featurizer import DB, Featurizer, Unvaried
 from model_definition import build_model, plain_linear
 from patch_head import PatchHead, choose
+from patch_plan import PatchPlan
 from predictor import Predictor
 from rhythm import prompt_pulse
 from spectral.envelope import Envelope
@@ -286,14 +287,19 @@ def test_a_step_equals_the_sequence(patch_predictor, frames):
 
 @torch.inference_mode()
 def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames, monkeypatch):
-    """Held to the true patches, a rollout is at the contexts of the loss: nats within 1e-4; and its first frames are
-    those of the prompt's own last patch, decoded."""
+    """Held to the true patches and their plans, of which every fourth patch has one, a rollout is at the contexts of
+    the loss: nats within 1e-4; and its first frames are those of the prompt's own last patch, decoded."""
     model, true = patch_predictor.model, torch.from_numpy(frames[:2])
-    n, nats = 6, []
+    n, nats, planned = 6, [], []
     envelope = model.envelope(true[:, : 4 * n])
     latents = model.basis.encode(true - envelope.unsqueeze(1))
     state = model.prefill(true[:, : 4 * n])
     following = iter(latents[:, n:].unbind(1))
+    plans = model.plan.encode(latents[:, n : n + 8])
+
+    def plan(self, context, temperature=1.0, generator=None):
+        planned.append(self.nats(context, plans[:, len(planned)]))
+        return plans[:, len(planned) - 1]
 
     def held(self, context, last, temperature=1.0, generator=None):
         target = next(following)
@@ -301,14 +307,22 @@ def test_a_rollout_samples_the_distribution_of_training(patch_predictor, frames,
         return target
 
     monkeypatch.setattr(PatchHead, "sample", held)
-    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, texture=0.0))
+    monkeypatch.setattr(PatchPlan, "sample", plan)
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, texture=0.0, guidance=1.0))
     first, state = model.next_frames(state, n_patches=1)
     torch.testing.assert_close(first, model.basis.decode(latents[:, n - 2 : n + 1]) + envelope.unsqueeze(1))
     _, state = model.next_frames(state, n_patches=4)
     reference = model.reference(latents[:, :n].mean(1) * model.head.weight).unsqueeze(1)
-    contexts, _ = model._run(latents[:, : n + 4], reference)
-    expected = model.head.nats(contexts[:, n - 1 :], latents[:, n - 1 : n + 4], latents[:, n : n + 5])
+    # Two patches, then the block that the prompt ends with, then the plans that were sampled.
+    first_plan = model.plan.encode(torch.cat([latents[:, :1], latents[:, :1], latents[:, :2]], 1))
+    of_prompt = torch.cat([first_plan[:, [0, 0]], model.plan.encode(latents[:, 2:n]).repeat_interleave(4, 1)], 1)
+    each = torch.cat([of_prompt, plans.repeat_interleave(4, 1)], 1)
+    contexts, _ = model._run(latents[:, : n + 4], reference + model.plan.read(each[:, : n + 4]))
+    told = model.plan.tell(contexts[:, n - 1 :], each[:, n : n + 5])
+    expected = model.head.nats(told, latents[:, n - 1 : n + 4], latents[:, n : n + 5])
     torch.testing.assert_close(torch.stack(nats, 1), expected, atol=1e-4, rtol=0)
+    expected = model.plan.nats(contexts[:, [n - 1, n + 3]], plans)
+    torch.testing.assert_close(torch.stack(planned, 1), expected, atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()
@@ -390,7 +404,7 @@ def test_a_resumed_training_goes_on_to_the_bit(patch_trainer):
             one.train_step()
         states.append(one.state())
     a, b = states
-    assert {f"carry.{name}" for name in ("lstm", "reference", "envelope")} <= set(a.tensors)
+    assert {f"carry.{name}" for name in ("lstm", "reference", "envelope", "plan")} <= set(a.tensors)
     assert [name for name in a.tensors if not torch.equal(a.tensors[name], b.tensors[name])] == []
 
 
