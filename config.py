@@ -112,9 +112,9 @@ class ModelConfig:
     # Whether the LSTM is told the pulse, see rhythm.Pulse: left to its memory, it loses the beat within seconds.
     pulse: bool = True
     pulse_dropout: float = 0.1  # share of the sequences in training without a pulse
-    # Patches of a block, whose pitches are planned before they are sampled, see patch_plan: 0.37 s at 22050 Hz. 0: no
-    # plan.
-    plan_patches: int = 4
+    # Patches of a block, whose pitches are planned before they are sampled, see patch_plan: 0.74 s at 22050 Hz. 0: no
+    # plan. In shorter blocks rollouts have fewer notes, and their chords stand for too long.
+    plan_patches: int = 8
     plan_codes: int = 64  # of each part of a plan
     plan_weight: float = 4.0  # of the nats of a plan in the loss, where those of a latent count as its weight
     plan_dropout: float = 0.1  # share of the sequences in training without a plan

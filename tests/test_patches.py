@@ -28,6 +28,7 @@ FRAMING = tiny_config().featurizer
 CHANGES = {
     "training.n_frames": 32,
     "training.learning_rate": 3e-3,
+    "model.plan_patches": 4,
 }
 
 

@@ -24,7 +24,9 @@ CPU = torch.device("cpu")
 def trainer(corpus):
     """60 steps old, with eight codes."""
     torch.set_num_threads(1)
-    config = tiny_config(training__n_frames=32, training__learning_rate=3e-3, model__plan_codes=8)
+    config = tiny_config(
+        training__n_frames=32, training__learning_rate=3e-3, model__plan_patches=4, model__plan_codes=8
+    )
     trainer = Trainer(config, split(corpus, 0.1)[0], corpus.level, CPU)
     trainer.fit()
     for _ in range(60):
