@@ -68,8 +68,11 @@ class PatchPlan(nn.Module):
         for part, values in enumerate(blocks.flatten(0, 1).chunk(N_PARTS, -1)):
             n = min(self.n_codes, len(values))
             fitted = MiniBatchKMeans(n, n_init=1, batch_size=2048, max_iter=50, random_state=seed % 2**32).fit(values)
-            self.centroids[part] = torch.inf  # codes that a small corpus has none of are never the nearest
-            self.centroids[part, :n] = torch.from_numpy(fitted.cluster_centers_.astype(np.float32))
+            centroids = torch.from_numpy(fitted.cluster_centers_.astype(np.float32))
+            self.centroids[part] = centroids[
+                0
+            ]  # codes that a small corpus has none of are never the first that is nearest
+            self.centroids[part, :n] = centroids
 
     @torch.no_grad()
     def encode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -93,7 +93,7 @@ def test_a_corpus_with_fewer_patches_than_codes_has_as_many_codes():
     latents, framing = torch.randn(2, 6, 8), FeaturizerConfig()
     plan.fit(latents, torch.randn(framing.n_bins, 8), framing, 0)
     codes = plan.encode(latents)
-    assert codes.max() < 6 and len(codes.flatten().unique()) > 1
+    assert plan.centroids.isfinite().all() and codes.max() < 6 and len(codes.flatten().unique()) > 1
 
 
 def test_plans_are_learned(trainer, corpus):
