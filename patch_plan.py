@@ -69,9 +69,8 @@ class PatchPlan(nn.Module):
             n = min(self.n_codes, len(values))
             fitted = MiniBatchKMeans(n, n_init=1, batch_size=2048, max_iter=50, random_state=seed % 2**32).fit(values)
             centroids = torch.from_numpy(fitted.cluster_centers_.astype(np.float32))
-            self.centroids[part] = centroids[
-                0
-            ]  # codes that a small corpus has none of are never the first that is nearest
+            # Codes that a small corpus lacks are as the first one, which is nearer by its place.
+            self.centroids[part] = centroids[0]
             self.centroids[part, :n] = centroids
 
     @torch.no_grad()
