@@ -492,7 +492,7 @@ def test_the_prompt_folder_stays_clean(prompts):
 
 
 def test_the_trained_model_of_the_repository(tmp_path):
-    """At most 16 MB. It goes on for 10 s: each second within 20 dB of the prompt's level, tonal (spectral flatness
+    """At most 17 MB. It goes on for 10 s: each second within 20 dB of the prompt's level, tonal (spectral flatness
     below -15 dB; white noise has 0), and no two seconds alike by more than 0.999."""
     import metrics
 
