@@ -118,7 +118,8 @@ class ModelConfig:
     plan_codes: int = 64  # of each part of a plan
     plan_weight: float = 4.0  # of the nats of a plan in the loss, where those of a latent count as its weight
     plan_dropout: float = 0.1  # share of the sequences in training without a plan
-    # How much more a rollout's patches follow their plan than those of the corpus do: 1 as much, 0 not at all.
+    # Factor of what a plan changes in a rollout (classifier-free guidance): at 1 patches follow it as in the corpus, at
+    # 0 not at all. At 1.5 more notes are in a key; at 2 chords stand for too long.
     guidance: float = 1.5
     # regression only: frames in the window that predicts the next one
     n_context: int = 10
@@ -233,7 +234,7 @@ PRESETS = {
     ),
     "original": RunConfig(
         FeaturizerConfig(n_fft=1024, hop_length=256),
-        ModelConfig(head="regression", hidden_size=512, dropout=0.0, pulse=False),
+        ModelConfig(head="regression", hidden_size=512, dropout=0.0, pulse=False, plan_patches=0),
         TrainingConfig(
             batch_size=64,
             n_frames=10,
@@ -258,13 +259,13 @@ def to_dict(config) -> dict:
 
 def from_saved(values) -> RunConfig:
     """The configuration of metadata or a state, which an older version may have written: keys of the model that are
-    gone since then are passed over where it does not use them, and what it knows nothing of is left out.
+    gone since then are passed over where it does not use them, and a model of before there were plans has none.
 
     Raises:
         UserError: it is of a model that is gone since then, or as :func:`from_dict`.
     """
     model = values.get("model") if isinstance(values, dict) else None
-    if isinstance(model, dict) and "plan_patches" not in model:  # of before there were plans
+    if isinstance(model, dict) and "plan_patches" not in model:
         model = {**model, "plan_patches": 0}
         values = {**values, "model": model}
     if isinstance(model, dict) and (former := [key for key in FORMER_KEYS if key in model]):

@@ -224,14 +224,18 @@ class PatchLSTM(nn.Module):
             given = given + self.plan.read(state.plan)
         context, hidden = self._step(last, given, state.hidden)
         if self.plan is not None:
-            if not state.n_planned[0]:
-                codes = self.plan.sample(context, temperature, generator)
-                state = state._replace(plan=codes, n_planned=torch.full_like(state.n_planned, self.plan.n_patches))
-            state = state._replace(n_planned=state.n_planned - 1)
+            state = self._next_plan(context, state, temperature, generator)
             # Classifier-free guidance, Ho and Salimans 2022, arXiv:2207.12598.
             context = torch.lerp(context, self.plan.tell(context, state.plan), self.config.guidance)
         new = self.head.sample(context, last, temperature, generator)
         return state._replace(latents=torch.stack([last, new], 1), hidden=hidden, pulse=pulse)
+
+    def _next_plan(self, context: torch.Tensor, state: RolloutState, temperature: float, generator) -> RolloutState:
+        """The state with the plan of the next patch, which is sampled where a block begins."""
+        if state.n_planned[0]:
+            return state._replace(n_planned=state.n_planned - 1)
+        n_planned = torch.full_like(state.n_planned, self.plan.n_patches - 1)
+        return state._replace(plan=self.plan.sample(context, temperature, generator), n_planned=n_planned)
 
     def _step(self, latents: torch.Tensor, conditions: torch.Tensor, state: torch.Tensor):
         """:meth:`_run` for one patch.
@@ -279,7 +283,7 @@ class PatchLSTM(nn.Module):
 
         Args:
             state: what the window before returned, or None: the LSTM's state, reference and envelope of the windows up
-                to this one.
+                to this one, the plan of the last patch.
             mask: frames that are recordings and not padding.
             pulse: of each patch that is predicted; None for none.
 
@@ -299,16 +303,18 @@ class PatchLSTM(nn.Module):
             shares = used.unsqueeze(-1).to(latents.dtype)
             own["reference"] = (latents * shares).sum(1) / shares.sum(1).clamp(min=1)
             carry = {name: _next_mean(before.get(name), value) for name, value in own.items()}
-        history, target, used = latents[:, :-1], latents[:, 1:], (used[:, 1:] & used[:, :-1]).float()
+            history, target, used = latents[:, :-1], latents[:, 1:], (used[:, 1:] & used[:, :-1]).float()
+            if self.plan is not None:
+                plans = self.plan.encode(target * used.unsqueeze(-1))  # of padding zeros: it is not learned from
+                plan = plans.repeat_interleave(self.plan.n_patches, 1)[:, : target.shape[1]]  # of each patch
+                last_plan = before["plan"] if "plan" in before else self.plan.encode(latents[:, :1])
+                carry["plan"] = plan[:, -1:]
         conditions = self._conditions(before.get("reference"), pulse, len(latents))
         if self.plan is not None:
-            plans = self.plan.encode(target * used.unsqueeze(-1))
-            each = plans.repeat_interleave(self.plan.n_patches, 1)[:, : target.shape[1]]
-            read = self.plan.read(torch.cat([before.get("plan", self.plan.encode(latents[:, :1])), each[:, :-1]], 1))
-            carry["plan"], known = each[:, -1:], torch.ones_like(target[:, :1, :1])
+            known = torch.ones_like(target[:, :1, :1])
             if self.training:
                 known = (torch.rand_like(known) >= config.plan_dropout).to(known.dtype)
-            conditions = conditions + known * read
+            conditions = conditions + known * self.plan.read(torch.cat([last_plan, plan[:, :-1]], 1))
         hidden = None if state is None else [tuple(layer.unsqueeze(1)) for layer in state["lstm"]]
         if self.training:
             level = config.history_noise * torch.rand(len(latents), 1, 1, device=latents.device).square()
@@ -320,7 +326,7 @@ class PatchLSTM(nn.Module):
                 begins = used[:, :: self.plan.n_patches]
                 plan_nats = self.plan.nats(contexts[:, :: self.plan.n_patches], plans)
                 plan_nats = (plan_nats * begins).sum() / begins.sum().clamp(min=1) / self.plan.n_patches
-                contexts = torch.lerp(contexts, self.plan.tell(contexts, each), known)
+                contexts = torch.lerp(contexts, self.plan.tell(contexts, plan), known)
             nats = (self.head.nats(contexts, history.float(), target) * used).sum() / used.sum().clamp(min=1)
             nats = nats + config.plan_weight * plan_nats / config.n_latents
         hidden = torch.stack([torch.cat(layer) for layer in hidden]).detach()

@@ -45,8 +45,10 @@ class PatchPlan(nn.Module):
         self.register_buffer("centroids", torch.zeros(N_PARTS, n_codes, N_PITCHES // N_PARTS))
         self.register_buffer("first", torch.arange(N_PARTS) * n_codes, persistent=False)  # of each part in the tables
         n_all = N_PARTS * n_codes
+        # Of the distribution of a plan: from the LSTM's output and the embeddings of the parts before to each part's.
         self.context, self.weight = nn.Linear(hidden, EMBEDDING), nn.Parameter(torch.zeros(N_PARTS, EMBEDDING, n_codes))
         self.earlier = nn.Parameter(FIRST_EMBEDDINGS * torch.randn(n_all, EMBEDDING))
+        # What a plan adds to the LSTM's output, by a hidden layer and directly, and to its input.
         self.inner, self.outer = nn.Linear(hidden, EMBEDDING), nn.Linear(EMBEDDING, hidden, bias=False)
         self.planned = nn.Parameter(FIRST_EMBEDDINGS * torch.randn(n_all, EMBEDDING))
         self.direct, self.past = nn.Parameter(torch.zeros(n_all, hidden)), nn.Parameter(torch.zeros(n_all, hidden))

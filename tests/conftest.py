@@ -226,15 +226,20 @@ def frames(corpus):
 @pytest.fixture(scope="session")
 def trainer(corpus):
     """A tiny model of real music, 200 steps old. Those who change it copy it, or undo it."""
+    return trained(corpus, tiny_config(), 200)
+
+
+def trained(corpus, config, n_steps: int):
+    """A trainer of so many steps, by one thread."""
     import torch
 
     from dataset import split
     from trainer import Trainer
 
     torch.set_num_threads(1)
-    trainer = Trainer(tiny_config(), split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
+    trainer = Trainer(config, split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
     trainer.fit()
-    for _ in range(200):
+    for _ in range(n_steps):
         trainer.train_step()
     return trainer
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from config import PRESETS, FeaturizerConfig, from_saved, override, to_dict
-from conftest import tiny_config
+from conftest import tiny_config, trained
 from dataset import split
 from featurizer import Featurizer
 from model_definition import build_model
@@ -23,20 +23,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def trainer(corpus):
     """60 steps old, with eight codes."""
-    torch.set_num_threads(1)
-    config = tiny_config(
-        training__n_frames=32, training__learning_rate=3e-3, model__plan_patches=4, model__plan_codes=8
-    )
-    trainer = Trainer(config, split(corpus, 0.1)[0], corpus.level, CPU)
-    trainer.fit()
-    for _ in range(60):
-        trainer.train_step()
-    return trainer
-
-
-@pytest.fixture(scope="module")
-def predictor(trainer):
-    return Predictor.from_state(trainer.config, trainer.state())
+    sizes = {"model__plan_patches": 4, "model__plan_codes": 8}
+    return trained(corpus, tiny_config(training__n_frames=32, training__learning_rate=3e-3, **sizes), 60)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -97,7 +85,7 @@ def test_a_corpus_with_fewer_patches_than_codes_has_as_many_codes():
 
 
 def test_plans_are_learned(trainer, corpus):
-    """After 60 steps, plans of what it has heard are likelier than by chance, by half a nat."""
+    """After 60 steps, plans of what it was trained on are likelier than by chance, by half a nat."""
     model = trainer.model.eval()
     waveform = torch.from_numpy(corpus.recordings[0].read(0, 32_000)).unsqueeze(0)
     frames = Featurizer(trainer.config.featurizer).log_magnitude(waveform)
