@@ -49,8 +49,8 @@ demo: $(VENV)/installed
 	@echo "   listen:  $(DEMO)/continuation.wav"
 	@echo "   look:    $(DEMO)/continuation.png"
 	$(call play,$(DEMO)/continuation.wav)
-	@echo "Listen for: the piano and the beat of the prompt go on in both; chords and voices are clearer in the first,"
-	@echo "which has learned for 15 minutes, from 90 minutes of music. Next:"
+	@echo "Listen for: in the first, which has learned for 12 minutes, the piano and the beat of the prompt go on; after"
+	@echo "1000 steps chords stand for longer, and the piano may turn into an organ. Next:"
 	@echo "   more steps, from where it stopped:   $(RUN) train.py $(DEMO)/chorales --metadata metadata/demo.json --steps 4000"
 	@echo "   another continuation:                $(RUN) predict.py metadata/chorales.json $(PROMPT) --seed 8 -o another.wav"
 	@echo "   your own recordings:                 $(RUN) train.py FOLDER"

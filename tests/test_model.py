@@ -88,7 +88,7 @@ def test_original_is_the_literal_design(corpus):
     config = override(
         PRESETS["original"], ["model.hidden_size=16", "training.batch_size=3", "featurizer.sample_rate=8000"]
     )
-    assert config.model == ModelConfig(head="regression", hidden_size=16, dropout=0.0, pulse=False)
+    assert config.model == ModelConfig(head="regression", hidden_size=16, dropout=0.0, pulse=False, plan_patches=0)
     trainer = Trainer(config, split(corpus, 0.1)[0], corpus.level, torch.device("cpu"))
     assert trainer.frames_per_step == 3
     batch = trainer.dataset[0]
